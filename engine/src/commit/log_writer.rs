@@ -1,0 +1,433 @@
+//! Places commits in the log: into a frame, or as a store; seals frames; knows what is durable.
+//!
+//! Everything here happens under the commit lock; the I/O itself does not. A *frame* is a run of entries that is written by one lane,
+//! in whole blocks that no other frame shares. A *store* copies one entry into the mapped segment. See `commit/mod.rs` for when which
+//! is used, and `wal/entry.rs` for the bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustlite_io::{AlignedBuffer, LogLane, LogSegment};
+
+use crate::commit::publish::Ticket;
+use crate::error::{Error, Result};
+use crate::file_name::FileNumber;
+use crate::key::Sequence;
+use crate::wal::Lsn;
+use crate::wal::entry::{HEADER_BYTES, Header, entry_bytes};
+use crate::wal::reader::SEGMENT_LSN_ALIGN;
+use crate::wal::segment::{Segment, SegmentPool};
+
+/// A frame is sealed when it has grown to this many bytes, even if no lane is idle: larger writes gain nothing.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// One batch on its way into the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewEntry<'a> {
+    pub(crate) payload: &'a [u8],
+    pub(crate) payload_hash: u64,
+    pub(crate) sequence: Sequence,
+    pub(crate) count: u32,
+    pub(crate) ticket: Ticket,
+    /// Whether the committer waits for stable storage.
+    pub(crate) sync: bool,
+}
+
+/// Where a batch was placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// In a frame; published once the log is durable up to the LSN.
+    Frame(Lsn),
+    /// Stored. Published without any I/O, or, for a `Sync` commit, once a sync reaches the LSN.
+    Store(Lsn),
+}
+
+/// Entries that a lane will write together.
+struct Frame {
+    file: Arc<dyn LogSegment>,
+    offset: u64,
+    buffer: AlignedBuffer,
+    /// The last entry, re-encoded with the end-of-frame flag at sealing, and where it stands in the buffer.
+    last: (Header, usize),
+    /// Somebody who waits for this frame, to be asked to lead it.
+    first_ticket: Ticket,
+    end: Lsn,
+}
+
+/// A frame that its leader writes outside the lock.
+#[derive(Debug)]
+pub(crate) struct LeadFrame {
+    lane: Box<dyn LogLane>,
+    file: Arc<dyn LogSegment>,
+    offset: u64,
+    /// Here until the frame is submitted, and again when it is written.
+    buffer: Option<AlignedBuffer>,
+    end: Lsn,
+}
+
+/// A sync of stores that its leader performs outside the lock.
+#[derive(Debug)]
+pub(crate) struct LeadSync {
+    pub(crate) files: Vec<Arc<dyn LogSegment>>,
+    pub(crate) target: Lsn,
+}
+
+/// A segment whose data may still be needed by recovery.
+struct Live {
+    number: FileNumber,
+    file_bytes: u64,
+    end: Lsn,
+}
+
+struct Current {
+    segment: Segment,
+    start: Lsn,
+}
+
+/// The state of the log's end.
+pub(crate) struct LogWriter {
+    pool: Arc<SegmentPool>,
+    current: Option<Current>,
+    /// Where the next entry goes.
+    end: Lsn,
+    /// Everything below is on stable storage.
+    durable: Lsn,
+    /// End of the newest store.
+    stored: Lsn,
+    /// Segments with stores that no sync has covered.
+    dirty: Vec<Arc<dyn LogSegment>>,
+    open: Option<Frame>,
+    sealed: VecDeque<Frame>,
+    /// Ends of frames in flight, oldest first, each with whether it has completed.
+    in_flight: VecDeque<(Lsn, bool)>,
+    idle_lanes: Vec<Box<dyn LogLane>>,
+    buffers: Vec<AlignedBuffer>,
+    sync_running: bool,
+    /// `Sync` commits that were stored and wait for a sync: ticket and LSN, in order.
+    sync_waiters: VecDeque<(Ticket, Lsn)>,
+    /// Older segments, oldest first.
+    live: VecDeque<Live>,
+    scratch: Vec<u8>,
+}
+
+impl LogWriter {
+    /// A log that continues at `end`, everything below it being durable. `live` are the segments that recovery read.
+    pub(crate) fn new(
+        pool: Arc<SegmentPool>,
+        lanes: Vec<Box<dyn LogLane>>,
+        end: Lsn,
+        live: impl IntoIterator<Item = (FileNumber, u64, Lsn)>,
+    ) -> Self {
+        let live = live
+            .into_iter()
+            .map(|(number, file_bytes, end)| Live { number, file_bytes, end })
+            .collect();
+        Self {
+            pool,
+            current: None,
+            end,
+            durable: end,
+            stored: end,
+            dirty: Vec::new(),
+            open: None,
+            sealed: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            idle_lanes: lanes,
+            buffers: Vec::new(),
+            sync_running: false,
+            sync_waiters: VecDeque::new(),
+            live,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Where the next entry goes.
+    pub(crate) fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// Bytes of log from `from` to the end.
+    pub(crate) fn bytes_since(&self, from: Lsn) -> u64 {
+        self.end.saturating_sub(from)
+    }
+
+    /// Size of all segments in use, in bytes.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live.iter().map(|live| live.file_bytes).sum::<u64>()
+            + self.current.as_ref().map_or(0, |current| current.segment.file.len())
+    }
+
+    /// Places one batch.
+    ///
+    /// # Errors
+    /// If a new segment is needed and cannot be prepared; then nothing was placed and the log is as before.
+    pub(crate) fn place(&mut self, entry: &NewEntry<'_>) -> Result<Placement> {
+        self.make_room(entry_bytes(entry.payload.len()))?;
+        let aligned = self.end.is_multiple_of(self.block_bytes());
+        let frames_busy =
+            self.open.is_some() || !self.sealed.is_empty() || !self.in_flight.is_empty();
+        if frames_busy || (entry.sync && self.stored <= self.durable && aligned) {
+            Ok(Placement::Frame(self.append_to_frame(entry)))
+        } else {
+            self.store(entry).map(Placement::Store)
+        }
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.current.as_ref().map_or(SEGMENT_LSN_ALIGN, |current| current.segment.block_bytes())
+    }
+
+    /// Offset of an LSN in the current segment's file.
+    fn offset_of(&self, lsn: Lsn) -> u64 {
+        let current = self.current.as_ref().expect("make_room leaves a current segment");
+        current.segment.block_bytes() + (lsn - current.start)
+    }
+
+    fn make_room(&mut self, bytes: usize) -> Result<()> {
+        let bytes = bytes as u64;
+        if let Some(current) = &self.current {
+            let block = current.segment.block_bytes();
+            let used = self.end - current.start;
+            // A frame may grow by its padding when it is sealed.
+            if (used + bytes).next_multiple_of(block) <= current.segment.capacity() {
+                return Ok(());
+            }
+        }
+        let next = self.pool.take(bytes)?;
+        self.seal_open();
+        if let Some(full) = self.current.take() {
+            self.live.push_back(Live {
+                number: full.segment.number,
+                file_bytes: full.segment.file.len(),
+                end: self.end,
+            });
+        }
+        let nothing_stored = self.stored <= self.durable;
+        let frames_idle = self.sealed.is_empty() && self.in_flight.is_empty();
+        self.end = self.end.next_multiple_of(SEGMENT_LSN_ALIGN);
+        if nothing_stored && frames_idle {
+            // The gap up to the new segment holds no data.
+            self.durable = self.durable.max(self.end);
+            self.stored = self.stored.max(self.durable);
+        }
+        self.current = Some(Current { start: self.end, segment: next });
+        Ok(())
+    }
+
+    fn header(&self, entry: &NewEntry<'_>, ends_frame: bool) -> Header {
+        Header {
+            payload_hash: entry.payload_hash,
+            lsn: self.end,
+            durable_lsn: self.durable,
+            sequence: entry.sequence,
+            count: entry.count,
+            length: entry.payload.len() as u32,
+            ends_frame,
+        }
+    }
+
+    fn append_to_frame(&mut self, entry: &NewEntry<'_>) -> Lsn {
+        if self.open.as_ref().is_some_and(|open| {
+            open.buffer.len() + entry_bytes(entry.payload.len()) > FRAME_BYTES_MAX
+        }) {
+            self.seal_open();
+        }
+        let header = self.header(entry, false);
+        let offset = self.offset_of(self.end);
+        let current = self.current.as_ref().expect("make_room leaves a current segment");
+        let seed = current.segment.seed;
+        let open = self.open.get_or_insert_with(|| {
+            let mut buffer =
+                self.buffers.pop().unwrap_or_else(|| AlignedBuffer::with_capacity(16 << 10));
+            buffer.clear();
+            Frame {
+                file: Arc::clone(&current.segment.file),
+                offset,
+                buffer,
+                last: (header, 0),
+                first_ticket: entry.ticket,
+                end: 0,
+            }
+        });
+        let at = open.buffer.len();
+        open.last = (header, at);
+        open.buffer.extend_from_slice(&header.encode(seed));
+        open.buffer.extend_from_slice(entry.payload);
+        open.buffer.resize(at + entry_bytes(entry.payload.len()));
+        self.end += entry_bytes(entry.payload.len()) as u64;
+        self.end
+    }
+
+    /// Closes the open frame at a block boundary and queues it.
+    fn seal_open(&mut self) {
+        let Some(mut frame) = self.open.take() else { return };
+        let current = self.current.as_ref().expect("a frame is open in the current segment");
+        let (mut header, at) = frame.last;
+        header.ends_frame = true;
+        frame.buffer[at..at + HEADER_BYTES].copy_from_slice(&header.encode(current.segment.seed));
+        let whole = frame.buffer.len().next_multiple_of(current.segment.block_bytes() as usize);
+        frame.buffer.resize(whole);
+        self.end = self.end.next_multiple_of(current.segment.block_bytes());
+        frame.end = self.end;
+        self.sealed.push_back(frame);
+    }
+
+    fn store(&mut self, entry: &NewEntry<'_>) -> Result<Lsn> {
+        // A synced store ends at a block boundary, so that frames can follow.
+        let header = self.header(entry, entry.sync);
+        let offset = self.offset_of(self.end);
+        let current = self.current.as_ref().expect("make_room leaves a current segment");
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&header.encode(current.segment.seed));
+        self.scratch.extend_from_slice(entry.payload);
+        self.scratch.resize(entry_bytes(entry.payload.len()), 0);
+        current.segment.file.store(offset, &self.scratch)?;
+        if self.scratch.capacity() > FRAME_BYTES_MAX {
+            self.scratch = Vec::new();
+        }
+        let newest_is_current = self
+            .dirty
+            .last()
+            .is_some_and(|last| std::ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(&current.segment.file)));
+        if !newest_is_current {
+            self.dirty.push(Arc::clone(&current.segment.file));
+        }
+        self.end = header.end(current.segment.block_bytes());
+        self.stored = self.end;
+        if entry.sync {
+            self.sync_waiters.push_back((entry.ticket, self.end));
+        }
+        Ok(self.end)
+    }
+
+    /// Hands out the oldest waiting frame, if there is one and a lane is idle.
+    pub(crate) fn lead_frame(&mut self) -> Option<LeadFrame> {
+        if self.idle_lanes.is_empty() {
+            return None;
+        }
+        if self.sealed.is_empty() {
+            self.seal_open();
+        }
+        let frame = self.sealed.pop_front()?;
+        let lane = self.idle_lanes.pop().expect("checked above");
+        self.in_flight.push_back((frame.end, false));
+        Some(LeadFrame {
+            lane,
+            file: frame.file,
+            offset: frame.offset,
+            buffer: Some(frame.buffer),
+            end: frame.end,
+        })
+    }
+
+    /// Takes a written frame back. Gives the LSN up to which the log is durable now, and whom to ask to lead the next frame.
+    pub(crate) fn frame_done(&mut self, frame: LeadFrame) -> (Lsn, Option<Ticket>) {
+        self.idle_lanes.push(frame.lane);
+        self.buffers.extend(frame.buffer.filter(|buffer| buffer.capacity() <= FRAME_BYTES_MAX));
+        for flight in self.in_flight.iter_mut().filter(|flight| flight.0 == frame.end) {
+            flight.1 = true;
+        }
+        while let Some(&(end, true)) = self.in_flight.front() {
+            self.in_flight.pop_front();
+            self.durable = self.durable.max(end);
+        }
+        let waiting = self.sealed.front().or(self.open.as_ref());
+        (self.durable, waiting.map(|frame| frame.first_ticket))
+    }
+
+    /// Hands out the sync that stored `Sync` commits wait for, if there is one and none is running.
+    pub(crate) fn lead_sync(&mut self) -> Option<LeadSync> {
+        if self.sync_running || self.sync_waiters.is_empty() { None } else { self.begin_sync() }
+    }
+
+    /// Hands out a sync of everything stored so far. `None` if another is running or nothing is unsynced.
+    pub(crate) fn begin_sync(&mut self) -> Option<LeadSync> {
+        if self.sync_running || self.stored <= self.durable {
+            return None;
+        }
+        self.sync_running = true;
+        Some(LeadSync { files: self.dirty.clone(), target: self.stored })
+    }
+
+    /// True if stores are not yet synced.
+    pub(crate) fn has_unsynced_stores(&self) -> bool {
+        self.stored > self.durable
+    }
+
+    /// True while a sync that was handed out is not back.
+    pub(crate) fn is_sync_running(&self) -> bool {
+        self.sync_running
+    }
+
+    /// Takes a finished sync back. Gives the LSN up to which the log is durable now, and whom to ask to lead the next sync.
+    pub(crate) fn sync_done(&mut self, done: &LeadSync) -> (Lsn, Option<Ticket>) {
+        self.sync_running = false;
+        self.durable = self.durable.max(done.target);
+        if self.stored <= self.durable {
+            self.dirty.clear();
+        } else {
+            // Stores that came during the sync are in the newest file, or in files that are newer still.
+            let newest = done.files.last().map(Arc::as_ptr);
+            let synced = self
+                .dirty
+                .iter()
+                .position(|file| newest.is_some_and(|newest| std::ptr::addr_eq(newest, Arc::as_ptr(file))));
+            self.dirty.drain(..synced.unwrap_or(0));
+        }
+        while self.sync_waiters.front().is_some_and(|&(_, lsn)| lsn <= self.durable) {
+            self.sync_waiters.pop_front();
+        }
+        (self.durable, self.sync_waiters.front().map(|&(ticket, _)| ticket))
+    }
+
+    /// Retires every segment, if all its data is in tables. For the end of the log's life.
+    pub(crate) fn retire_all(&mut self, flushed_up_to: Lsn) {
+        self.release_below(flushed_up_to);
+        if self.end <= flushed_up_to
+            && let Some(current) = self.current.take()
+        {
+            self.pool.retire(current.segment.number, current.segment.file.len());
+        }
+    }
+
+    /// Retires every older segment that ends at or below `lsn`: its data is in tables.
+    pub(crate) fn release_below(&mut self, lsn: Lsn) {
+        while self.live.front().is_some_and(|oldest| oldest.end <= lsn) {
+            let oldest = self.live.pop_front().expect("checked above");
+            self.pool.retire(oldest.number, oldest.file_bytes);
+        }
+        if self.live.is_empty() {
+            let current = self.current.as_ref().map(|current| &current.segment.file);
+            // Retired files need no sync: what they held is durable in tables.
+            self.dirty.retain(|file| {
+                current.is_some_and(|current| {
+                    std::ptr::addr_eq(Arc::as_ptr(current), Arc::as_ptr(file))
+                })
+            });
+        }
+    }
+}
+
+impl LeadFrame {
+    /// Hands the frame to the device.
+    pub(crate) fn submit(&mut self) {
+        let buffer = self.buffer.take().expect("a frame is submitted once");
+        self.lane.submit(&self.file, self.offset, buffer);
+    }
+
+    /// Blocks until the frame is durable or failed.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        let (buffer, result) = self.lane.wait();
+        self.buffer = Some(buffer);
+        result.map_err(|error| Error::from(error).context("cannot write the log"))
+    }
+}
+
+impl std::fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogWriter")
+            .field("end", &self.end)
+            .field("durable", &self.durable)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,28 @@
+//! The write path: every put, delete, batch, transaction and SQL statement ends here, in [`pipeline::CommitPipeline::commit`].
+//!
+//! 1. **Stall** ([`stall`]): a delay that grows smoothly with compaction debt; a wait only when memory would be exceeded.
+//! 2. **Enqueue**, under the one commit lock: assign sequence numbers and a ticket, and place the batch in the log ([`log_writer`]).
+//!    A `Buffered` batch is *stored* (copied into the mapped segment: no system call). A `Sync` batch joins the open *frame*.
+//! 3. **Lead**: if a lane to the device is idle, the committer seals the open frame and submits it. Up to K frames are in flight.
+//! 4. **Apply** the batch to the memtable while the device writes; members of a frame apply in parallel.
+//! 5. **Wait** for the device (leader) or for the leader (everybody else).
+//! 6. **Publish** ([`publish`]): tickets become visible strictly in order, each as soon as it is applied and as durable as it asked for.
+//!    `visible = min(applied, durable)`: nobody sees what a crash can still take away.
+//!
+//! Two orders must hold: log order equals sequence order (both are assigned under the lock), and visibility order equals sequence
+//! order (the publisher's ring).
+//!
+//! **Mixing levels.** Stores are durable only after `fdatasync`, frames are durable by themselves, and a frame must never be
+//! acknowledged while bytes before it are not durable. So a frame is used only when nothing stored is unsynced; a `Sync` batch that
+//! finds unsynced stores is stored too and synced with them; a `Buffered` batch that finds frames in flight joins the next frame.
+//!
+//! **Failure.** A failed log write or sync poisons the pipeline: every waiter and every later write gets the first cause, nothing
+//! later becomes visible, reads go on. A full disk is noticed when a segment is prepared, before anything is placed: that write fails,
+//! and later ones succeed once there is space.
+//!
+//! Lock order: commit lock, then the view lock, then leaf locks (segment pool). The publisher has no lock.
+
+pub(crate) mod log_writer;
+pub(crate) mod pipeline;
+pub(crate) mod publish;
+pub(crate) mod stall;

@@ -1,0 +1,503 @@
+//! `CommitPipeline`: the numbered stages of `commit/mod.rs`, as code.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rustlite_io::Clock;
+
+use crate::batch::{Records, WriteBatch};
+use crate::commit::log_writer::{LeadFrame, LeadSync, LogWriter, NewEntry, Placement};
+use crate::commit::publish::{Publisher, Ticket, Wake};
+use crate::commit::stall::Stall;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{Sequence, Trailer, ValueKind};
+use crate::limits::SEQUENCE_MAX;
+use crate::memtable::{Memtable, Splice};
+use crate::options::Durability;
+use crate::read::view::{FrozenMemtable, View, ViewCell};
+use crate::wal::Lsn;
+use crate::wal::entry::payload_hash;
+
+/// A memtable with this many range tombstones is flushed: looking them up costs memory and time that only tables bound.
+const RANGE_TOMBSTONES_MAX: usize = 10_000;
+
+/// Sizes that the pipeline acts on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CommitLimits {
+    pub(crate) memtable_bytes: usize,
+    pub(crate) memtables_max: usize,
+    pub(crate) log_bytes_max: u64,
+}
+
+/// The one write path.
+pub(crate) struct CommitPipeline {
+    publisher: Publisher,
+    state: Mutex<State>,
+    views: Arc<ViewCell>,
+    limits: CommitLimits,
+    stall: Stall,
+    clock: Arc<dyn Clock>,
+    poison: OnceLock<Error>,
+    /// Why flushes cannot make room at the moment (a full disk, say). Writers that would have to wait get it instead.
+    flush_error: Mutex<Option<Error>>,
+    /// Signalled with the commit lock when a memtable was flushed or flushing failed.
+    room: Condvar,
+    /// Called (under the commit lock) when there is a memtable to flush or a segment to prepare.
+    wake_background: Box<dyn Fn() + Send + Sync>,
+}
+
+struct State {
+    next_sequence: Sequence,
+    next_ticket: Ticket,
+    log: Option<LogWriter>,
+    /// Where the log stood when the active memtable was begun.
+    memtable_begin: Lsn,
+    /// Why no write is accepted, if the database is closed or read-only.
+    refusal: Option<Error>,
+}
+
+/// What the pipeline starts from.
+pub(crate) struct CommitStart {
+    pub(crate) next_sequence: Sequence,
+    pub(crate) log: Option<LogWriter>,
+    pub(crate) views: Arc<ViewCell>,
+    pub(crate) limits: CommitLimits,
+    pub(crate) stall: Stall,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) wake_background: Box<dyn Fn() + Send + Sync>,
+    /// Where the log stood when the active memtable was begun.
+    pub(crate) memtable_begin: Lsn,
+    pub(crate) refusal: Option<Error>,
+}
+
+/// A commit that has its place in the order.
+struct Enqueued {
+    ticket: Ticket,
+    sequence: Sequence,
+    memtable: Arc<Memtable>,
+    lead: Option<LeadFrame>,
+    /// True if the commit must see to a sync of stores.
+    wants_sync: bool,
+    /// True if no device stands between the commit and its publication.
+    briefly: bool,
+}
+
+/// Why a commit could not be enqueued right now.
+enum NotYet {
+    /// The memtable is full and the flush is behind.
+    Memory,
+    /// Too many commits are in flight.
+    Tickets,
+}
+
+impl CommitPipeline {
+    pub(crate) fn new(start: CommitStart) -> Self {
+        let durable = start.log.as_ref().map_or(Lsn::MAX, LogWriter::end);
+        Self {
+            publisher: Publisher::new(start.next_sequence - 1, durable),
+            state: Mutex::new(State {
+                next_sequence: start.next_sequence,
+                next_ticket: 0,
+                log: start.log,
+                memtable_begin: start.memtable_begin,
+                refusal: start.refusal,
+            }),
+            views: start.views,
+            limits: start.limits,
+            stall: start.stall,
+            clock: start.clock,
+            poison: OnceLock::new(),
+            flush_error: Mutex::new(None),
+            room: Condvar::new(),
+            wake_background: start.wake_background,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest sequence number that readers see.
+    #[inline]
+    pub(crate) fn visible(&self) -> Sequence {
+        self.publisher.visible()
+    }
+
+    pub(crate) fn stall(&self) -> &Stall {
+        &self.stall
+    }
+
+    /// Commits a batch. When it returns, the batch is visible and as durable as asked. An empty batch is nothing.
+    ///
+    /// # Errors
+    /// The batch's own; `Poisoned`, `Closed`, `DiskFull`, I/O. After an I/O error it is unknown whether the batch will be there
+    /// after reopening.
+    pub(crate) fn commit(&self, batch: &WriteBatch, durability: Durability) -> Result<()> {
+        batch.check()?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if let Some(nap) = self.stall.nap(batch.size_bytes()) {
+            self.clock.sleep(nap);
+        }
+        let sync = durability == Durability::Sync;
+        let mut commit = self.enqueue(batch, payload_hash(batch.bytes()), sync)?;
+        if let Some(frame) = &mut commit.lead {
+            frame.submit();
+        }
+        if let Err(error) = apply(&commit.memtable, batch.bytes(), commit.sequence) {
+            self.fail(error);
+        } else {
+            self.publisher.applied(commit.ticket);
+        }
+        if let Some(frame) = commit.lead.take() {
+            self.finish_frame(frame);
+        }
+        if commit.wants_sync {
+            self.lead();
+        }
+        self.settle(&commit)?;
+        self.publisher.ensure_visible(commit.sequence + u64::from(batch.count()) - 1);
+        Ok(())
+    }
+
+    fn enqueue(&self, batch: &WriteBatch, payload_hash: u64, sync: bool) -> Result<Enqueued> {
+        let mut state = self.lock();
+        loop {
+            self.check_writable(&state)?;
+            match self.try_enqueue(&mut state, batch, payload_hash, sync)? {
+                Ok(enqueued) => return Ok(enqueued),
+                Err(NotYet::Memory) => state = self.wait_for_room(state)?,
+                Err(NotYet::Tickets) => {
+                    drop(state);
+                    std::thread::yield_now();
+                    state = self.lock();
+                }
+            }
+        }
+    }
+
+    fn check_writable(&self, state: &State) -> Result<()> {
+        if let Some(first) = self.poison.get() {
+            return Err(Error::poisoned(first));
+        }
+        state.refusal.clone().map_or(Ok(()), Err)
+    }
+
+    fn try_enqueue(
+        &self,
+        state: &mut State,
+        batch: &WriteBatch,
+        payload_hash: u64,
+        sync: bool,
+    ) -> Result<std::result::Result<Enqueued, NotYet>> {
+        if !self.publisher.has_room(state.next_ticket) {
+            return Ok(Err(NotYet::Tickets));
+        }
+        let Some(memtable) = self.memtable_with_room(state)? else {
+            return Ok(Err(NotYet::Memory));
+        };
+        let (ticket, sequence) = (state.next_ticket, state.next_sequence);
+        if sequence + u64::from(batch.count()) > SEQUENCE_MAX {
+            return Err(Error::invalid("the database has used up its 2^56 sequence numbers"));
+        }
+        let (needs_lsn, wants_sync, briefly, lead) = match &mut state.log {
+            None => (0, false, true, None),
+            Some(log) => {
+                let entry = NewEntry {
+                    payload: batch.bytes(),
+                    payload_hash,
+                    sequence,
+                    count: batch.count(),
+                    ticket,
+                    sync,
+                };
+                match log.place(&entry)? {
+                    Placement::Store(lsn) => (if sync { lsn } else { 0 }, sync, !sync, None),
+                    Placement::Frame(lsn) => (lsn, false, false, log.lead_frame()),
+                }
+            }
+        };
+        state.next_ticket += 1;
+        state.next_sequence += u64::from(batch.count());
+        self.publisher.enter(ticket, sequence + u64::from(batch.count()) - 1, needs_lsn);
+        Ok(Ok(Enqueued { ticket, sequence, memtable, lead, wants_sync, briefly }))
+    }
+
+    /// The active memtable, after replacing a full one. `None` if that would exceed the bound on memtables.
+    fn memtable_with_room(&self, state: &mut State) -> Result<Option<Arc<Memtable>>> {
+        let (active, frozen) =
+            self.views.with(|view| (Arc::clone(&view.active), view.frozen.len()));
+        let log_behind = state
+            .log
+            .as_ref()
+            .is_some_and(|log| log.bytes_since(state.memtable_begin) > self.limits.log_bytes_max);
+        let full = active.memory_usage() >= self.limits.memtable_bytes
+            || active.range_tombstone_count() >= RANGE_TOMBSTONES_MAX
+            || log_behind;
+        if !full || active.is_empty() {
+            return Ok(Some(active));
+        }
+        if frozen + 2 > self.limits.memtables_max {
+            return Ok(None);
+        }
+        self.freeze(state).map(Some)
+    }
+
+    /// Replaces the active memtable by a new one, which is returned.
+    fn freeze(&self, state: &mut State) -> Result<Arc<Memtable>> {
+        let next = Arc::new(Memtable::new(self.limits.memtable_bytes)?);
+        let log_end = state.log.as_ref().map_or(0, LogWriter::end);
+        let last_sequence = state.next_sequence - 1;
+        state.memtable_begin = log_end;
+        self.views.update(|view| {
+            let frozen =
+                FrozenMemtable { memtable: Arc::clone(&view.active), last_sequence, log_end };
+            let all = std::iter::once(Arc::new(frozen)).chain(view.frozen.iter().cloned());
+            View::new(Arc::clone(&next), all.collect(), Arc::clone(&view.version))
+        });
+        (self.wake_background)();
+        Ok(next)
+    }
+
+    fn wait_for_room<'a>(&self, state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>> {
+        if let Some(error) = &*self.flush_error.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error.clone().context("memory is full and flushing it fails"));
+        }
+        let begun = self.clock.monotonic();
+        // The timeout only matters if a background thread died without a word.
+        let (state, _) = self
+            .room
+            .wait_timeout(state, Duration::from_millis(100))
+            .unwrap_or_else(PoisonError::into_inner);
+        self.stall.waited(self.clock.monotonic().saturating_sub(begun));
+        Ok(state)
+    }
+
+    /// Waits for a led frame's device write and passes its result on.
+    fn finish_frame(&self, mut frame: LeadFrame) {
+        if let Err(error) = frame.wait() {
+            self.fail(error);
+            return;
+        }
+        let (durable, ask) =
+            self.lock().log.as_mut().expect("frames come from a log").frame_done(frame);
+        self.made_progress(durable, ask);
+    }
+
+    fn made_progress(&self, durable: Lsn, ask: Option<Ticket>) {
+        if let Some(ticket) = ask {
+            self.publisher.ask_to_lead(ticket);
+        }
+        self.publisher.durable_up_to(durable);
+    }
+
+    /// Leads whatever there is to lead: a waiting frame, or the sync that stored `Sync` commits wait for.
+    fn lead(&self) {
+        let (frame, sync) = {
+            let mut state = self.lock();
+            let Some(log) = state.log.as_mut() else { return };
+            match log.lead_frame() {
+                Some(frame) => (Some(frame), None),
+                None => (None, log.lead_sync()),
+            }
+        };
+        if let Some(mut frame) = frame {
+            frame.submit();
+            self.finish_frame(frame);
+        }
+        if let Some(sync) = sync {
+            // The failure, if any, reaches every waiter through the poison.
+            let _ = self.run_sync(&sync);
+        }
+    }
+
+    fn run_sync(&self, sync: &LeadSync) -> Result<()> {
+        for file in &sync.files {
+            if let Err(error) = file.sync() {
+                let error = Error::from(error).context("cannot sync the log");
+                self.fail(error.clone());
+                return Err(error);
+            }
+        }
+        let (durable, ask) = {
+            let mut state = self.lock();
+            state.log.as_mut().expect("syncs come from a log").sync_done(sync)
+        };
+        self.made_progress(durable, ask);
+        Ok(())
+    }
+
+    /// Waits until the commit is published, leading frames and syncs when asked to.
+    fn settle(&self, commit: &Enqueued) -> Result<()> {
+        while self.publisher.wait(commit.ticket, commit.briefly) == Wake::Lead {
+            self.lead();
+        }
+        if self.publisher.is_published(commit.ticket) {
+            return Ok(());
+        }
+        Err(Error::poisoned(self.poison.get().expect("the publisher fails after the poison is set")))
+    }
+
+    /// Refuses all later writes. The first cause stays.
+    pub(crate) fn fail(&self, error: Error) {
+        tracing::error!(%error, "writes are refused until the database is reopened");
+        let _ = self.poison.set(error);
+        let next = self.lock().next_ticket;
+        self.publisher.fail(next);
+        self.room.notify_all();
+    }
+
+    /// The error that stopped writes, if one did.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.poison.get()
+    }
+
+    /// Makes every acknowledged commit durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        loop {
+            let (sync, target) = {
+                let mut state = self.lock();
+                if let Some(first) = self.poison.get() {
+                    return Err(Error::poisoned(first));
+                }
+                let Some(log) = state.log.as_mut() else { return Ok(()) };
+                if !log.has_unsynced_stores() {
+                    return Ok(());
+                }
+                (log.begin_sync(), log.end())
+            };
+            match sync {
+                Some(sync) => return self.run_sync(&sync),
+                // Somebody else's sync is running; it may have begun before our stores.
+                None => {
+                    while self.publisher.durable() < target && self.sync_is_running() {
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        }
+    }
+
+    fn sync_is_running(&self) -> bool {
+        self.poison.get().is_none()
+            && self.lock().log.as_mut().is_some_and(|log| log.is_sync_running())
+    }
+
+    /// Freezes the active memtable if it holds anything, so that a flush will write it.
+    ///
+    /// # Errors
+    /// As for a write that finds memory full.
+    pub(crate) fn freeze_active(&self) -> Result<()> {
+        let mut state = self.lock();
+        loop {
+            let (active, frozen) =
+                self.views.with(|view| (Arc::clone(&view.active), view.frozen.len()));
+            if active.is_empty() {
+                return Ok(());
+            }
+            if let Some(first) = self.poison.get() {
+                return Err(Error::poisoned(first));
+            }
+            if frozen + 2 <= self.limits.memtables_max {
+                self.freeze(&mut state)?;
+                return Ok(());
+            }
+            state = self.wait_for_room(state)?;
+        }
+    }
+
+    /// Waits until everything that was frozen is flushed.
+    pub(crate) fn wait_until_flushed(&self) -> Result<()> {
+        let mut state = self.lock();
+        while self.views.with(|view| !view.frozen.is_empty()) {
+            if let Some(first) = self.poison.get() {
+                return Err(Error::poisoned(first));
+            }
+            state = self.wait_for_room(state)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until readers see `sequence`: then every commit up to it is applied, and as durable as it asked for. False if that will
+    /// never be.
+    pub(crate) fn wait_visible(&self, sequence: Sequence) -> bool {
+        while self.visible() < sequence {
+            if self.publisher.has_failed() {
+                return false;
+            }
+            self.clock.sleep(Duration::from_micros(50));
+        }
+        true
+    }
+
+    /// Says that every entry below `log_end` is in tables.
+    pub(crate) fn flushed(&self, log_end: Lsn) {
+        let mut state = self.lock();
+        *self.flush_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(log) = state.log.as_mut() {
+            log.release_below(log_end);
+        }
+        self.room.notify_all();
+    }
+
+    /// Says that flushing failed and will be tried again.
+    pub(crate) fn flush_failed(&self, error: Error) {
+        let _state = self.lock();
+        *self.flush_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.room.notify_all();
+    }
+
+    /// Gives up the log's segments at close, if all of the log up to `flushed_up_to` is in tables.
+    pub(crate) fn retire_log(&self, flushed_up_to: Lsn) {
+        if let Some(log) = self.lock().log.as_mut() {
+            log.retire_all(flushed_up_to);
+        }
+    }
+
+    /// Refuses later writes because the database is closing, and waits for those under way.
+    pub(crate) fn close(&self) {
+        let last = {
+            let mut state = self.lock();
+            state.refusal = Some(Error::new(ErrorKind::Closed, "the database is closed"));
+            state.next_sequence - 1
+        };
+        self.wait_visible(last);
+    }
+
+    /// Where the log ends, what the next record's sequence number is, and the size of the log's files.
+    pub(crate) fn log_position(&self) -> (Lsn, Sequence, u64) {
+        let state = self.lock();
+        let log = state.log.as_ref();
+        (
+            log.map_or(0, LogWriter::end),
+            state.next_sequence,
+            log.map_or(0, LogWriter::live_bytes),
+        )
+    }
+}
+
+/// Inserts a batch's records.
+pub(crate) fn apply(memtable: &Memtable, batch: &[u8], first: Sequence) -> Result<()> {
+    let mut splice = Splice::default();
+    for (sequence, record) in (first..).zip(Records::new(batch)) {
+        let record = record.map_err(|_| Error::internal("a batch does not decode"))?;
+        if record.kind == ValueKind::RangeDelete {
+            memtable.add_range_tombstone(record.key, record.value, sequence);
+        } else {
+            memtable.insert(
+                record.key,
+                Trailer::new(sequence, record.kind),
+                record.value,
+                &mut splice,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for CommitPipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommitPipeline").field("publisher", &self.publisher).finish_non_exhaustive()
+    }
+}

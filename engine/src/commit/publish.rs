@@ -1,0 +1,353 @@
+//! Makes commits visible in order, and puts committers to sleep until theirs is.
+//!
+//! Each commit has a *ticket*, numbered without gaps in sequence order. A ring of slots holds the tickets that are not yet published. A
+//! ticket is published once its batch is applied to the memtable and the log is durable up to where the ticket needs it. Whoever
+//! makes progress (an apply, a completed frame) advances the ring as far as it goes; there is no lock and no publisher thread.
+//!
+//! Memory ordering: the two facts that publish a ticket, `applied` (in its slot) and `durable`, are written with `SeqCst` and then
+//! both are read by the writer. Of two threads that each establish one of them, at least one sees both, so no ticket is left behind.
+//! `visible` is written with `Release` after the memtable inserts of all published tickets, and read with `Acquire` by readers.
+
+use rustix::thread::futex;
+
+use crate::key::Sequence;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::wal::Lsn;
+
+/// Number of a commit, without gaps.
+pub(crate) type Ticket = u64;
+
+/// Tickets that can be unpublished at once.
+pub(crate) const CAPACITY: u64 = if cfg!(loom) { 4 } else { 4096 };
+
+/// The committer is not asleep.
+const AWAKE: u32 = 0;
+/// The committer sleeps until its ticket is published.
+const ASLEEP: u32 = 1;
+/// The committer is asked to lead a frame or a sync.
+const LEAD: u32 = 2;
+
+/// Spins before a committer gives up its processor, and yields before it sleeps: a predecessor's memtable insert takes about a
+/// microsecond, a futex round trip five.
+const SPINS: u32 = 64;
+const YIELDS: u32 = 4;
+
+struct Slot {
+    /// `ticket + 1` once the ticket's batch is in the memtable. Pairs with the reads in `advance`.
+    applied: AtomicU64,
+    last_sequence: AtomicU64,
+    /// The log must be durable up to here.
+    needs_lsn: AtomicU64,
+    /// Low bits of the ticket and one of the states above: a waker that comes late finds another ticket's tag and does nothing.
+    word: AtomicU32,
+}
+
+/// Why a committer woke up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Its ticket is published, or the pipeline has failed.
+    Settled,
+    /// It should look for a frame or a sync to lead, then wait on.
+    Lead,
+}
+
+/// The ring of unpublished tickets and the watermarks that readers use.
+pub(crate) struct Publisher {
+    slots: Box<[Slot]>,
+    /// Tickets below this are published.
+    published: AtomicU64,
+    /// Readers see records up to this sequence number.
+    visible: AtomicU64,
+    /// The log is on stable storage up to here.
+    durable: AtomicU64,
+    /// Set once, when a log write fails.
+    failed: AtomicU32,
+}
+
+fn tag(ticket: Ticket, state: u32) -> u32 {
+    (ticket as u32) << 2 | state
+}
+
+impl Publisher {
+    pub(crate) fn new(visible: Sequence, durable: Lsn) -> Self {
+        let slot = |_| Slot {
+            applied: AtomicU64::new(0),
+            last_sequence: AtomicU64::new(0),
+            needs_lsn: AtomicU64::new(0),
+            word: AtomicU32::new(0),
+        };
+        Self {
+            slots: (0..CAPACITY).map(slot).collect(),
+            published: AtomicU64::new(0),
+            visible: AtomicU64::new(visible),
+            durable: AtomicU64::new(durable),
+            failed: AtomicU32::new(0),
+        }
+    }
+
+    fn slot(&self, ticket: Ticket) -> &Slot {
+        &self.slots[(ticket % CAPACITY) as usize]
+    }
+
+    /// The newest sequence number that readers see.
+    #[inline]
+    pub(crate) fn visible(&self) -> Sequence {
+        self.visible.load(Ordering::Acquire)
+    }
+
+    /// The log is on stable storage up to here.
+    pub(crate) fn durable(&self) -> Lsn {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// True if ticket number `next` has a free slot. Called under the commit lock.
+    pub(crate) fn has_room(&self, next: Ticket) -> bool {
+        next - self.published.load(Ordering::Acquire) < CAPACITY
+    }
+
+    /// Enters a ticket. Called under the commit lock, in ticket order, after [`has_room`](Self::has_room).
+    pub(crate) fn enter(&self, ticket: Ticket, last_sequence: Sequence, needs_lsn: Lsn) {
+        let slot = self.slot(ticket);
+        // Relaxed: published to `advance` by the `applied` store of the same ticket.
+        slot.last_sequence.store(last_sequence, Ordering::Relaxed);
+        slot.needs_lsn.store(needs_lsn, Ordering::Relaxed);
+        slot.word.store(tag(ticket, AWAKE), Ordering::Relaxed);
+    }
+
+    /// Says that the ticket's batch is in the memtable, and publishes what can be.
+    pub(crate) fn applied(&self, ticket: Ticket) {
+        self.slot(ticket).applied.store(ticket + 1, Ordering::SeqCst);
+        self.advance();
+    }
+
+    /// Says that the log is durable up to `lsn`, and publishes what can be.
+    pub(crate) fn durable_up_to(&self, lsn: Lsn) {
+        self.durable.fetch_max(lsn, Ordering::SeqCst);
+        self.advance();
+    }
+
+    fn advance(&self) {
+        loop {
+            let head = self.published.load(Ordering::SeqCst);
+            let slot = self.slot(head);
+            if slot.applied.load(Ordering::SeqCst) != head + 1 {
+                return;
+            }
+            let last_sequence = slot.last_sequence.load(Ordering::Relaxed);
+            if slot.needs_lsn.load(Ordering::Relaxed) > self.durable.load(Ordering::SeqCst) {
+                return;
+            }
+            // The slot may be reused as soon as this succeeds, so everything was read before.
+            let won = self.published.compare_exchange(
+                head,
+                head + 1,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            if won.is_ok() {
+                self.visible.fetch_max(last_sequence, Ordering::SeqCst);
+                self.wake(head);
+            }
+        }
+    }
+
+    fn wake(&self, ticket: Ticket) {
+        let word = &self.slot(ticket).word;
+        let woken = word.compare_exchange(
+            tag(ticket, ASLEEP),
+            tag(ticket, AWAKE),
+            Ordering::SeqCst,
+            Ordering::Relaxed,
+        );
+        if woken.is_ok() {
+            futex_wake(word);
+        }
+    }
+
+    /// Asks the committer of an unpublished ticket to lead.
+    pub(crate) fn ask_to_lead(&self, ticket: Ticket) {
+        let word = &self.slot(ticket).word;
+        for state in [ASLEEP, AWAKE] {
+            let asked = word.compare_exchange(
+                tag(ticket, state),
+                tag(ticket, LEAD),
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            match asked {
+                Ok(_) if state == ASLEEP => return futex_wake(word),
+                Ok(_) => return,
+                // It fell asleep between the two attempts.
+                Err(now) if state == AWAKE && now == tag(ticket, ASLEEP) => {
+                    return self.ask_to_lead(ticket);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// True once the ticket is visible to readers.
+    pub(crate) fn is_published(&self, ticket: Ticket) -> bool {
+        // `visible` is raised after `published`, so it is what a reader will actually use.
+        self.published.load(Ordering::SeqCst) > ticket
+    }
+
+    /// Readers see at least `sequence` after this: publication of a ticket and the raise of `visible` are two steps.
+    pub(crate) fn ensure_visible(&self, sequence: Sequence) {
+        if self.visible.load(Ordering::Acquire) < sequence {
+            self.visible.fetch_max(sequence, Ordering::SeqCst);
+        }
+    }
+
+    /// True after [`fail`](Self::fail).
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst) != 0
+    }
+
+    /// Stops publication for good and wakes every committer of a ticket below `next`.
+    pub(crate) fn fail(&self, next: Ticket) {
+        self.failed.store(1, Ordering::SeqCst);
+        for ticket in self.published.load(Ordering::SeqCst)..next {
+            self.wake(ticket);
+        }
+    }
+
+    /// Waits until the ticket is published, the pipeline fails, or somebody must lead. `briefly` says that the wait is expected to be
+    /// for other threads' memtable inserts only, not for the device.
+    pub(crate) fn wait(&self, ticket: Ticket, briefly: bool) -> Wake {
+        let word = &self.slot(ticket).word;
+        let settled = || self.is_published(ticket) || self.has_failed();
+        if briefly {
+            for round in 0..SPINS + YIELDS {
+                if settled() {
+                    return Wake::Settled;
+                }
+                if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            }
+        }
+        loop {
+            if settled() {
+                return Wake::Settled;
+            }
+            let slept = word.compare_exchange(
+                tag(ticket, AWAKE),
+                tag(ticket, ASLEEP),
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            if slept == Err(tag(ticket, LEAD)) {
+                word.store(tag(ticket, AWAKE), Ordering::SeqCst);
+                return Wake::Lead;
+            }
+            if settled() {
+                return Wake::Settled;
+            }
+            futex_wait(word, tag(ticket, ASLEEP));
+        }
+    }
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("visible", &self.visible()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(not(loom))]
+fn futex_wake(word: &AtomicU32) {
+    // The only errors are about a bad address, which a reference rules out.
+    let _ = futex::wake(word, futex::Flags::PRIVATE, 1);
+}
+
+#[cfg(not(loom))]
+fn futex_wait(word: &AtomicU32, expected: u32) {
+    // An interruption or a value that has changed is a reason to look again, which every caller does.
+    let _ = futex::wait(word, futex::Flags::PRIVATE, expected, None);
+}
+
+#[cfg(loom)]
+fn futex_wake(_: &AtomicU32) {}
+
+#[cfg(loom)]
+fn futex_wait(_: &AtomicU32, _: u32) {
+    loom::thread::yield_now();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn tickets_are_published_in_order_and_only_when_durable() {
+        let publisher = Publisher::new(10, 0);
+        for ticket in 0..3 {
+            publisher.enter(ticket, 11 + ticket, if ticket == 1 { 100 } else { 0 });
+        }
+        publisher.applied(2);
+        publisher.applied(1);
+        assert_eq!(publisher.visible(), 10, "the first is not applied");
+        publisher.applied(0);
+        assert_eq!(publisher.visible(), 11, "the second is not durable");
+        publisher.durable_up_to(99);
+        assert_eq!(publisher.visible(), 11);
+        publisher.durable_up_to(100);
+        assert_eq!(publisher.visible(), 13);
+        assert!(publisher.is_published(2));
+    }
+
+    #[test]
+    fn a_request_to_lead_reaches_a_sleeping_and_a_busy_committer() {
+        let publisher = Arc::new(Publisher::new(0, 0));
+        publisher.enter(0, 1, 1);
+        publisher.ask_to_lead(0);
+        assert_eq!(publisher.wait(0, false), Wake::Lead);
+        let sleeper = Arc::clone(&publisher);
+        let (woken, wakes) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            for _ in 0..2 {
+                woken.send(sleeper.wait(0, false)).unwrap();
+            }
+        });
+        while publisher.slots[0].word.load(Ordering::SeqCst) != tag(0, ASLEEP) {
+            std::thread::yield_now();
+        }
+        publisher.ask_to_lead(0);
+        assert_eq!(wakes.recv().unwrap(), Wake::Lead);
+        publisher.applied(0);
+        publisher.durable_up_to(1);
+        assert_eq!(wakes.recv().unwrap(), Wake::Settled);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn many_threads_through_a_small_ring_all_wake_up() {
+        let publisher = Arc::new(Publisher::new(0, 0));
+        let next = Arc::new(std::sync::Mutex::new(0_u64));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let (publisher, next) = (Arc::clone(&publisher), Arc::clone(&next));
+                std::thread::spawn(move || {
+                    for _ in 0..5000 {
+                        let ticket = {
+                            let mut next = next.lock().unwrap();
+                            let ticket = *next;
+                            assert!(publisher.has_room(ticket));
+                            publisher.enter(ticket, ticket + 1, 0);
+                            *next += 1;
+                            ticket
+                        };
+                        publisher.applied(ticket);
+                        assert_eq!(publisher.wait(ticket, ticket % 2 == 0), Wake::Settled);
+                        publisher.ensure_visible(ticket + 1);
+                        assert!(publisher.visible() > ticket);
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(publisher.visible(), 40_000);
+    }
+}

@@ -1,0 +1,363 @@
+//! The background threads: one for the log, one for flushes, the rest for compactions.
+//!
+//! Flushes have a thread of their own because writers wait for them; compactions only make writers slower. All threads look for work,
+//! and when there is none, sleep until [`Signals`](crate::core::Signals) says that something has changed.
+//!
+//! Failures: a full disk is waited out, and told to writers that would have to wait. A corrupt or unreadable table stops compactions
+//! for a while; its inputs stay. Any other failure of a flush poisons the pipeline, as does a manifest that nobody can vouch for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::commit::stall::Pressure;
+use crate::compaction::flush::write_tables;
+use crate::compaction::job::{self, JobContext};
+use crate::compaction::output::{NewTable, OutputContext};
+use crate::compaction::picker::{Bounds, Cursors, PickerInput, RangePick, pick, pick_range};
+use crate::compaction::plan::{Plan, Running};
+use crate::compaction::retention::Retention;
+use crate::compaction::targets;
+use crate::core::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::{Version, VersionEdit};
+use crate::options::Durability;
+use crate::read::view::{FrozenMemtable, View, ViewCell};
+use crate::read::visible::KeyRange;
+use crate::sstable::Table;
+
+/// How long a thread without work sleeps at most.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long to wait before trying again what failed.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What compactions are under way.
+#[derive(Debug, Default)]
+pub(crate) struct CompactionState {
+    running: Running,
+    cursors: Cursors,
+    /// The last failure, until a compaction succeeds.
+    failure: Option<Error>,
+}
+
+/// Starts the threads of a database. None for one that is open read-only.
+pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    if core.options.read_only {
+        return Ok(threads);
+    }
+    core.update_pressure(&core.versions.current());
+    let mut start = |name: String, run: fn(&Core)| {
+        let shared = Arc::clone(core);
+        let guarded = move || {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&shared)));
+            if result.is_err() {
+                let panic = Error::new(ErrorKind::Internal, "a background thread panicked");
+                shared.pipeline.fail(panic);
+            }
+        };
+        let spawned = std::thread::Builder::new().name(name).spawn(guarded);
+        spawned
+            .map(|thread| threads.push(thread))
+            .map_err(|error| Error::new(ErrorKind::Io, format!("cannot start a thread: {error}")))
+    };
+    let mut started = start("rustlite-flush".into(), flush_loop);
+    if core.pool.is_some() {
+        started = started.and_then(|()| start("rustlite-log".into(), log_loop));
+    }
+    for number in 0..core.options.background_threads {
+        started =
+            started.and_then(|()| start(format!("rustlite-compact-{number}"), compaction_loop));
+    }
+    if let Err(error) = started {
+        core.signals.stop();
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+        return Err(error);
+    }
+    Ok(threads)
+}
+
+/// Keeps a log segment ready, and syncs the log where the durability asks for it.
+fn log_loop(core: &Core) {
+    let Some(pool) = &core.pool else { return };
+    let patience = match core.options.durability {
+        Durability::Periodic(interval) => interval,
+        _ => IDLE,
+    };
+    while !core.signals.is_stopping() {
+        if let Err(error) = pool.prepare_ahead(patience) {
+            // A commit that needs the segment will try again and report it.
+            tracing::warn!(%error, "no log segment could be prepared");
+            core.signals.wait(core.signals.generation(), RETRY);
+        }
+        if matches!(core.options.durability, Durability::Periodic(_)) {
+            // A failure poisons the pipeline, which tells everybody.
+            let _ = core.pipeline.sync();
+        }
+    }
+}
+
+fn flush_loop(core: &Core) {
+    loop {
+        let seen = core.signals.generation();
+        if let Err(error) = core.versions.remove_obsolete() {
+            tracing::warn!(%error, "an unneeded table could not be removed; trying again later");
+        }
+        let oldest = core.views.with(|view| view.frozen.last().cloned());
+        let Some(oldest) = oldest else {
+            if core.signals.is_stopping() {
+                return;
+            }
+            core.signals.wait(seen, IDLE);
+            continue;
+        };
+        if core.pipeline.failure().is_some() || !core.pipeline.wait_visible(oldest.last_sequence) {
+            if core.signals.is_stopping() {
+                return;
+            }
+            core.signals.wait(seen, IDLE);
+            continue;
+        }
+        if let Err(error) = flush(core, &oldest) {
+            if !matches!(error.kind(), ErrorKind::DiskFull) {
+                core.pipeline.fail(error.context("cannot flush a memtable"));
+                continue;
+            }
+            tracing::warn!(%error, "a flush waits for space");
+            core.pipeline.flush_failed(error);
+            if core.signals.is_stopping() {
+                return;
+            }
+            core.signals.wait(core.signals.generation(), RETRY);
+        }
+    }
+}
+
+/// Makes tables of a frozen memtable, and a version of the tables.
+fn flush(core: &Core, frozen: &Arc<FrozenMemtable>) -> Result<()> {
+    let boundaries = core.snapshots.boundaries(|| core.pipeline.visible());
+    let retention = Retention::new(boundaries, false);
+    let tables = write_tables(&core.output_context(false), frozen, &retention)?;
+    let written: u64 = tables.iter().map(|new| new.meta.file_bytes).sum();
+    let edit = VersionEdit {
+        log_start: core.pool.as_ref().map(|_| frozen.log_end),
+        last_sequence: Some(frozen.last_sequence),
+        ..VersionEdit::default()
+    };
+    core.install(edit, 0, &tables, Some(frozen))?;
+    core.counters.flushes.fetch_add(1, Ordering::Relaxed);
+    core.counters.flush_bytes_written.fetch_add(written, Ordering::Relaxed);
+    core.pipeline.flushed(frozen.log_end);
+    core.signals.wake();
+    Ok(())
+}
+
+fn compaction_loop(core: &Core) {
+    while !core.signals.is_stopping() {
+        let seen = core.signals.generation();
+        let Some(plan) = core.next_plan() else {
+            core.signals.wait(seen, IDLE);
+            continue;
+        };
+        if core.run_plan(&plan).is_err() {
+            core.signals.wait(core.signals.generation(), RETRY);
+        }
+    }
+}
+
+/// Runs compactions on the calling thread until everything between two keys is in one level, without anything that nobody can see.
+pub(crate) fn compact_range(core: &Core, range: &KeyRange) -> Result<()> {
+    let rewrite_before = core.versions.new_file_number();
+    let bounds = Bounds { lo: Some(&range.start), hi: Some(&range.end) };
+    loop {
+        let seen = core.signals.generation();
+        if let Some(failure) = core.pipeline.failure() {
+            return Err(Error::poisoned(failure));
+        }
+        if core.signals.is_stopping() {
+            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        }
+        let picked = {
+            let mut state = core.compactions();
+            let version = core.versions.current();
+            let picked = pick_range(core.picker_input(&version, &state), bounds, rewrite_before);
+            if let RangePick::Plan(plan) = &picked {
+                state.running.add(plan);
+            }
+            picked
+        };
+        match picked {
+            RangePick::Plan(plan) => core.run_plan(&plan)?,
+            RangePick::Busy => core.signals.wait(seen, IDLE),
+            RangePick::Done => return Ok(()),
+        }
+    }
+}
+
+/// Waits until no compaction is running and none is due.
+pub(crate) fn wait_until_settled(core: &Core) -> Result<()> {
+    loop {
+        let seen = core.signals.generation();
+        if let Some(failure) = core.pipeline.failure() {
+            return Err(Error::poisoned(failure));
+        }
+        {
+            let state = core.compactions();
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone().context("compactions fail"));
+            }
+            let version = core.versions.current();
+            let idle =
+                state.running.is_empty() && pick(core.picker_input(&version, &state)).is_none();
+            if idle && core.views.with(|view| view.frozen.is_empty()) {
+                return Ok(());
+            }
+        }
+        core.signals.wait(seen, IDLE);
+    }
+}
+
+impl Core {
+    fn compactions(&self) -> MutexGuard<'_, CompactionState> {
+        self.compactions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn picker_input<'a>(
+        &'a self,
+        version: &'a Version,
+        state: &'a CompactionState,
+    ) -> PickerInput<'a> {
+        PickerInput {
+            version,
+            options: &self.options,
+            running: &state.running,
+            cursors: &state.cursors,
+        }
+    }
+
+    /// The next compaction that is due, marked as running.
+    fn next_plan(&self) -> Option<Plan> {
+        if self.pipeline.failure().is_some() {
+            return None;
+        }
+        let mut state = self.compactions();
+        let version = self.versions.current();
+        let plan = pick(self.picker_input(&version, &state))?;
+        state.running.add(&plan);
+        state.cursors.advance(&plan);
+        Some(plan)
+    }
+
+    /// Carries out a plan that was marked as running.
+    fn run_plan(&self, plan: &Plan) -> Result<()> {
+        let result = self.carry_out(plan);
+        let mut state = self.compactions();
+        state.running.remove(plan);
+        state.failure = match &result {
+            Ok(()) => None,
+            Err(error) if error.kind() == ErrorKind::Closed => None,
+            Err(error) => Some(error.clone()),
+        };
+        drop(state);
+        if let Some(error) = result.as_ref().err().filter(|error| error.kind() != ErrorKind::Closed) {
+            tracing::error!(%error, %plan, "a compaction failed; its inputs stay");
+            if error.kind() == ErrorKind::Poisoned {
+                self.pipeline.fail(error.clone());
+            }
+        }
+        self.signals.wake();
+        result
+    }
+
+    fn carry_out(&self, plan: &Plan) -> Result<()> {
+        let edit = VersionEdit { removed: plan.removals(), ..VersionEdit::default() };
+        if plan.is_trivial_move() {
+            let moved = plan.inputs.iter().map(|handle| (plan.output_level, handle.meta.clone()));
+            let edit = VersionEdit { added: moved.collect(), ..edit };
+            self.apply(edit, Vec::new(), None)?;
+            self.counters.trivial_moves.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        let boundaries = self.snapshots.boundaries(|| self.pipeline.visible());
+        let retention = Retention::new(boundaries, plan.bottommost);
+        let running = self.compactions().running.len();
+        let context = JobContext {
+            output: self.output_context(true),
+            retention: &retention,
+            threads: (self.options.background_threads / running.max(1)).max(1),
+            stop: self.signals.stop_flag(),
+        };
+        let tables = job::run(&context, plan)?;
+        let written: u64 = tables.iter().map(|new| new.meta.file_bytes).sum();
+        self.install(edit, plan.output_level, &tables, None)?;
+        let count = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
+        count(&self.counters.compactions, 1);
+        count(&self.counters.compaction_bytes_read, plan.input_bytes());
+        count(&self.counters.compaction_bytes_written, written);
+        Ok(())
+    }
+
+    fn output_context(&self, limited: bool) -> OutputContext<'_> {
+        OutputContext {
+            env: &self.env,
+            versions: &self.versions,
+            limiter: limited.then_some(&self.limiter),
+            table_bytes: self.options.table_bytes,
+        }
+    }
+
+    /// Opens new tables and makes them part of the database at `level`, together with the rest of `edit`.
+    fn install(
+        &self,
+        mut edit: VersionEdit,
+        level: usize,
+        tables: &[NewTable],
+        flushed: Option<&Arc<FrozenMemtable>>,
+    ) -> Result<()> {
+        if !tables.is_empty() {
+            self.env.fs.sync_dir(&self.directory)?;
+        }
+        let opened: Result<Vec<_>> =
+            tables.iter().map(|new| Table::open(&self.env, &new.meta)).collect();
+        edit.added = tables.iter().map(|new| (level, new.meta.clone())).collect();
+        self.apply(edit, opened?, flushed)
+    }
+
+    /// Makes an edit durable and shows readers what comes of it.
+    fn apply(
+        &self,
+        edit: VersionEdit,
+        new_tables: Vec<Arc<Table>>,
+        flushed: Option<&Arc<FrozenMemtable>>,
+    ) -> Result<()> {
+        self.versions.apply_then(edit, new_tables, |version| self.publish(version, flushed))?;
+        ViewCell::collect();
+        Ok(())
+    }
+
+    /// Shows readers a new version, and takes the memtable that was flushed into it away. Called in the order of the versions.
+    pub(crate) fn publish(&self, version: &Arc<Version>, flushed: Option<&Arc<FrozenMemtable>>) {
+        self.views.update(|view| {
+            let stays = |frozen: &&Arc<FrozenMemtable>| {
+                !flushed.is_some_and(|flushed| Arc::ptr_eq(frozen, flushed))
+            };
+            let frozen = view.frozen.iter().filter(stays).cloned().collect();
+            View::new(Arc::clone(&view.active), frozen, Arc::clone(version))
+        });
+        self.update_pressure(version);
+    }
+
+    fn update_pressure(&self, version: &Version) {
+        self.pipeline.stall().set(Pressure {
+            l0_runs: version.l0().len(),
+            debt_bytes: self.debt_bytes(version),
+        });
+    }
+
+    /// Bytes by which levels exceed their targets.
+    pub(crate) fn debt_bytes(&self, version: &Version) -> u64 {
+        targets::debt_bytes(version, &self.options)
+    }
+}

@@ -1,0 +1,211 @@
+//! Cuts a stream of merged records into tables.
+//!
+//! A table ends when it has reached its size, when the keyspace changes, or when it would overlap too much of the level below its own;
+//! never between two versions of a key. Range tombstones are cut at the same places, so that the tables of one output are disjoint.
+
+use std::sync::Arc;
+
+use crate::compaction::rate_limiter::RateLimiter;
+use crate::error::Result;
+use crate::key::{KeyspaceId, Trailer};
+use crate::manifest::{PendingFile, TableHandle, VersionSet};
+use crate::range_tombstones::RangeTombstones;
+use crate::sstable::{TableEnv, TableMeta, TableOptions, TableWriter};
+
+/// An output table may overlap this many times its own size one level further down: later compactions of it stay small.
+const GRANDPARENT_OVERLAP_FACTOR: u64 = 10;
+
+/// A table that is written and not yet part of a version. Its file is protected from the scan for unneeded files until dropped.
+#[derive(Debug)]
+pub(crate) struct NewTable {
+    pub(crate) meta: TableMeta,
+    pub(crate) _pending: PendingFile,
+}
+
+/// What writing tables needs.
+pub(crate) struct OutputContext<'a> {
+    pub(crate) env: &'a TableEnv,
+    pub(crate) versions: &'a VersionSet,
+    pub(crate) limiter: Option<&'a RateLimiter>,
+    pub(crate) table_bytes: u64,
+}
+
+/// Writes the records of one key range as tables.
+pub(crate) struct Output<'a> {
+    context: &'a OutputContext<'a>,
+    /// The tombstones of the whole range.
+    tombstones: &'a RangeTombstones,
+    grandparents: &'a [Arc<TableHandle>],
+    /// Index of the first grandparent that does not end before the current record.
+    grandparent: usize,
+    overlapped: u64,
+    /// Where the next table's part of the range begins; `None` is the range's own beginning.
+    from: Option<Vec<u8>>,
+    writer: Option<Writer>,
+    finished: Vec<NewTable>,
+    accounted: u64,
+    /// A keyspace that was dropped: its records go nowhere.
+    dropped: Option<KeyspaceId>,
+}
+
+struct Writer {
+    table: TableWriter,
+    pending: PendingFile,
+    keyspace: KeyspaceId,
+}
+
+impl<'a> Output<'a> {
+    /// `from` is where the range begins, if that is not the beginning of all keys.
+    pub(crate) fn new(
+        context: &'a OutputContext<'a>,
+        tombstones: &'a RangeTombstones,
+        grandparents: &'a [Arc<TableHandle>],
+        from: Option<Vec<u8>>,
+    ) -> Self {
+        Self {
+            context,
+            tombstones,
+            grandparents,
+            grandparent: 0,
+            overlapped: 0,
+            from,
+            writer: None,
+            finished: Vec::new(),
+            accounted: 0,
+            dropped: None,
+        }
+    }
+
+    /// Adds the next record.
+    #[inline]
+    pub(crate) fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
+        if self.must_cut(key) {
+            self.cut(Some(key))?;
+        }
+        if self.writer.is_none() {
+            let keyspace = KeyspaceId::of(key).unwrap_or(KeyspaceId::DEFAULT);
+            // Keyspaces in front of this one that have nothing but tombstones.
+            self.tombstones_only(Some(&keyspace.prefix()))?;
+            if self.dropped != Some(keyspace) {
+                self.writer = self.start(keyspace)?;
+            }
+        }
+        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
+        writer.table.add(key, trailer, value)?;
+        let written = writer.table.estimated_bytes();
+        if written >= self.accounted + (256 << 10) {
+            self.spend(written);
+        }
+        Ok(())
+    }
+
+    fn spend(&mut self, written: u64) {
+        if let Some(limiter) = self.context.limiter {
+            limiter.spend(written.saturating_sub(self.accounted));
+        }
+        self.accounted = written;
+    }
+
+    /// Whether the open table must end before `key`.
+    #[inline]
+    fn must_cut(&mut self, key: &[u8]) -> bool {
+        let Some(writer) = &self.writer else { return false };
+        let full = writer.table.estimated_bytes() >= self.context.table_bytes;
+        let passed_grandparent = self
+            .grandparents
+            .get(self.grandparent)
+            .is_some_and(|grandparent| grandparent.meta.ends_before(key));
+        if !full && !passed_grandparent {
+            return KeyspaceId::of(key) != Some(writer.keyspace);
+        }
+        while let Some(grandparent) = self.grandparents.get(self.grandparent)
+            && grandparent.meta.ends_before(key)
+        {
+            self.overlapped += grandparent.meta.file_bytes;
+            self.grandparent += 1;
+        }
+        let wide = self.overlapped > GRANDPARENT_OVERLAP_FACTOR * self.context.table_bytes;
+        (full || wide || KeyspaceId::of(key) != Some(writer.keyspace))
+            && writer.table.last_key() != key
+    }
+
+    /// Begins a table; `None` if the keyspace was dropped.
+    fn start(&mut self, keyspace: KeyspaceId) -> Result<Option<Writer>> {
+        let Some(descriptor) = self.context.versions.keyspace(keyspace) else {
+            self.dropped = Some(keyspace);
+            return Ok(None);
+        };
+        let pending = self.context.versions.new_table();
+        let options = TableOptions::from(&descriptor.options);
+        let table = TableWriter::create(self.context.env, pending.number(), options)?;
+        Ok(Some(Writer { table, pending, keyspace }))
+    }
+
+    /// Ends the open table in front of `next`, or at the end of the range.
+    fn cut(&mut self, next: Option<&[u8]>) -> Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let keyspace_end = KeyspaceId(writer.keyspace.0.saturating_add(1)).prefix().to_vec();
+        let to = match next {
+            Some(next) if next < keyspace_end.as_slice() => next.to_vec(),
+            _ => keyspace_end,
+        };
+        self.finish(writer, to)
+    }
+
+    fn finish(&mut self, mut writer: Writer, to: Vec<u8>) -> Result<()> {
+        let part = self.tombstones.clipped(self.from.as_deref(), Some(&to));
+        writer.table.add_range_tombstones(&part);
+        let meta = writer.table.finish()?;
+        self.spend(meta.file_bytes);
+        self.accounted = 0;
+        self.overlapped = 0;
+        self.from = Some(to);
+        self.finished.push(NewTable { meta, _pending: writer.pending });
+        Ok(())
+    }
+
+    /// Writes a table for each keyspace in front of `to` that has only tombstones left to write.
+    fn tombstones_only(&mut self, to: Option<&[u8]>) -> Result<()> {
+        loop {
+            let rest = self.tombstones.clipped(self.from.as_deref(), to);
+            let Some(keyspace) =
+                rest.fragments().next().and_then(|(start, _, _)| KeyspaceId::of(start))
+            else {
+                return Ok(());
+            };
+            let end = KeyspaceId(keyspace.0.saturating_add(1)).prefix().to_vec();
+            match self.start(keyspace)? {
+                Some(writer) => self.finish(writer, end)?,
+                None => self.from = Some(end),
+            }
+        }
+    }
+
+    /// Ends the last table. `to` is where the range ends, if that is not the end of all keys.
+    pub(crate) fn complete(mut self, to: Option<&[u8]>) -> Result<Vec<NewTable>> {
+        // The tombstones were clipped to the range already, so its end need not be repeated here.
+        self.cut(None)?;
+        self.tombstones_only(to)?;
+        Ok(std::mem::take(&mut self.finished))
+    }
+}
+
+impl Drop for Output<'_> {
+    /// After an error: removes what was written.
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.table.abandon();
+        }
+        for table in &self.finished {
+            remove(self.context.env, &table.meta);
+        }
+    }
+}
+
+/// Removes the file of a table that will not become part of a version. A file that stays is removed at the next open.
+pub(crate) fn remove(env: &TableEnv, meta: &TableMeta) {
+    let path = crate::file_name::FileName::Table(meta.number).path(&env.directory);
+    if let Err(error) = env.fs.remove(&path) {
+        tracing::warn!(%error, "an unneeded table stays until the next open");
+    }
+}

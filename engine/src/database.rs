@@ -1,0 +1,466 @@
+//! `Database`: the handle that users hold.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rustlite_io::{Backend, FileLock, FileSystem, RealFileSystem};
+
+use crate::batch::{Origin, Records, WriteBatch};
+use crate::compaction::background;
+use crate::core::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::KeyspaceId;
+use crate::keyspace::{DEFAULT_NAME, Identity, Keyspace};
+use crate::options::{Durability, IoBackend, KeyspaceOptions, Options, WriteOptions};
+use crate::read::view::ViewCell;
+use crate::read::visible::KeyRange;
+use crate::recovery::open::{open, open_in_memory};
+use crate::snapshot::Snapshot;
+use crate::stats::Stats;
+
+/// An open database.
+///
+/// Cheap to clone, and usable from any number of threads: clones are handles to the same database. Everything that a [`Keyspace`]
+/// can do, `Database` does on its default keyspace (it dereferences to it). The database closes when the last handle, keyspace
+/// handles included, is dropped, or by [`close`](Self::close), which also reports errors.
+///
+/// ```
+/// # fn main() -> Result<(), rustlite_engine::Error> {
+/// # let directory = std::env::temp_dir().join(format!("rustlite-doc-{}", std::process::id()));
+/// use rustlite_engine::Database;
+/// let db = Database::open(&directory)?;
+/// db.put("hello", "world")?;
+/// assert_eq!(db.get("hello")?.as_deref(), Some(&b"world"[..]));
+/// db.close()?;
+/// # std::fs::remove_dir_all(&directory).ok();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Database {
+    default: Keyspace,
+}
+
+impl Database {
+    pub(crate) fn new(handle: Handle) -> Self {
+        let handle = Arc::new(handle);
+        let identity = Identity::new(KeyspaceId::DEFAULT, DEFAULT_NAME);
+        Self { default: Keyspace::new(handle, identity) }
+    }
+
+    /// Opens the database in `directory` with the default [`Options`], creating it if it does not exist.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]: each cause has its own kind, and nothing on disk is harmed by a failed attempt.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(directory, Options::default())
+    }
+
+    /// Opens the database in `directory`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and for options outside their bounds.
+    pub fn open_with(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let backend = match options.io_backend {
+            IoBackend::Auto => None,
+            IoBackend::Uring => Some(Backend::Uring),
+            IoBackend::Threads => Some(Backend::Threads),
+        };
+        let file_system = RealFileSystem::new(backend)?;
+        open(file_system, directory.as_ref(), options)
+    }
+
+    /// Opens a database on another file system, such as the simulator of `rustlite-io`.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    #[doc(hidden)]
+    pub fn open_on(
+        file_system: Arc<dyn FileSystem>,
+        directory: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<Self> {
+        open(file_system, directory.as_ref(), options)
+    }
+
+    /// A database in memory: no files, no log, gone when it is closed.
+    ///
+    /// # Errors
+    /// If threads cannot be started.
+    pub fn in_memory() -> Result<Self> {
+        Self::in_memory_with(Options::default())
+    }
+
+    /// A database in memory, with options (those about files and the log have no effect).
+    ///
+    /// # Errors
+    /// As [`in_memory`](Self::in_memory), and for options outside their bounds.
+    pub fn in_memory_with(options: Options) -> Result<Self> {
+        open_in_memory(options)
+    }
+
+    fn handle(&self) -> &Arc<Handle> {
+        &self.default.handle
+    }
+
+    /// Writes a batch, atomically, with the database's durability.
+    ///
+    /// # Errors
+    /// What was wrong with the batch first; else as [`Keyspace::put`].
+    pub fn write(&self, batch: WriteBatch) -> Result<()> {
+        self.write_with(&batch, &WriteOptions::default())
+    }
+
+    /// Writes a batch, atomically, with options of this write. The batch can be used again.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_with(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
+        self.handle().write(batch, options)
+    }
+
+    /// The state of the whole database at this moment.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.handle().check_open()?;
+        Ok(Snapshot::take(&self.handle().core))
+    }
+
+    /// The keyspace of this name, created with default options if it does not exist.
+    ///
+    /// # Errors
+    /// If the name is not acceptable, or the keyspace would have to be created and cannot be.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.handle().check_open()?;
+        match self.existing_keyspace(name)? {
+            Some(keyspace) => Ok(keyspace),
+            None => self.create_keyspace(name, KeyspaceOptions::default()),
+        }
+    }
+
+    /// The keyspace of this name, if it exists.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
+        self.handle().check_open()?;
+        let mut known = self.handle().known_keyspaces();
+        let found = self.handle().core.versions.keyspace_named(name);
+        Ok(found.map(|found| self.known_keyspace(&mut known, found.id, name)))
+    }
+
+    /// Creates a keyspace, or gives the existing one if it has the same options.
+    ///
+    /// # Errors
+    /// `KeyspaceExists` if it has other options; otherwise as [`keyspace`](Self::keyspace).
+    pub fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        self.handle().check_open()?;
+        let mut known = self.handle().known_keyspaces();
+        let created = self.handle().core.versions.create_keyspace(name, options)?;
+        Ok(self.known_keyspace(&mut known, created.id, name))
+    }
+
+    /// One identity per keyspace, so that dropping it reaches every handle.
+    fn known_keyspace(&self, known: &mut Known, id: KeyspaceId, name: &str) -> Keyspace {
+        if id == KeyspaceId::DEFAULT {
+            return self.default.clone();
+        }
+        let identity = known.entry(id).or_insert_with(|| Identity::new(id, name));
+        Keyspace::new(Arc::clone(self.handle()), Arc::clone(identity))
+    }
+
+    /// The names of all keyspaces, in the order of their creation. The first is `default`.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn list_keyspaces(&self) -> Result<Vec<String>> {
+        self.handle().check_open()?;
+        let all = self.handle().core.versions.keyspaces();
+        Ok(all.into_iter().map(|keyspace| keyspace.name).collect())
+    }
+
+    /// Drops a keyspace with everything in it, and removes its files. Handles to it give `KeyspaceNotFound` from then on;
+    /// iterators and snapshots keep what they see.
+    ///
+    /// # Errors
+    /// If there is no such keyspace, it is the default one, or the change cannot be recorded.
+    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
+        let handle = self.handle();
+        handle.check_open()?;
+        let mut known = handle.known_keyspaces();
+        let Some(found) = handle.core.versions.keyspace_named(name) else {
+            return Err(Error::new(
+                ErrorKind::KeyspaceNotFound,
+                format!("there is no keyspace {name:?}"),
+            ));
+        };
+        handle.core.versions.drop_keyspace(found.id, |version| handle.core.publish(version, None))?;
+        if let Some(identity) = known.remove(&found.id) {
+            identity.dropped.store(true, Ordering::Release);
+        }
+        handle.drops.fetch_add(1, Ordering::Release);
+        ViewCell::collect();
+        Ok(())
+    }
+
+    /// Writes everything that is only in memory and in the log as tables. Returns when that is done.
+    ///
+    /// # Errors
+    /// If the database is closed, read-only or poisoned, or tables cannot be written.
+    pub fn flush(&self) -> Result<()> {
+        self.handle().check_open()?;
+        self.handle().flush()
+    }
+
+    /// Waits until no compaction is running or due.
+    ///
+    /// # Errors
+    /// If the database is closed, or compactions fail.
+    pub fn wait_for_compactions(&self) -> Result<()> {
+        self.handle().check_open()?;
+        background::wait_until_settled(&self.handle().core)
+    }
+
+    /// Makes every acknowledged write durable, whatever durability it was written with.
+    ///
+    /// # Errors
+    /// If the log cannot be synced; then the database refuses later writes.
+    pub fn sync(&self) -> Result<()> {
+        self.handle().check_open()?;
+        self.handle().core.pipeline.sync()
+    }
+
+    /// Reads every table from the medium, not from caches, and checks every checksum, the order of all keys and the counts. Returns the
+    /// number of bytes checked. Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Corruption`](ErrorKind::Corruption) of the first damage found, with file and offset; read errors.
+    pub fn verify(&self) -> Result<u64> {
+        self.handle().check_open()?;
+        let view = self.handle().core.views.load();
+        view.version.tables().map(|(_, handle)| handle.table.verify()).sum()
+    }
+
+    /// Numbers about the database: sizes, memory, counts. See [`Stats`].
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn stats(&self) -> Result<Stats> {
+        self.handle().check_open()?;
+        Ok(Stats::gather(&self.handle().core))
+    }
+
+    /// Flushes, stops background work and releases the lock. Other handles get `Closed` from then on; iterators, snapshots and
+    /// pinned values that exist go on working. Closing twice is fine.
+    ///
+    /// # Errors
+    /// If the database was poisoned, or the log cannot be synced. It is closed all the same.
+    pub fn close(&self) -> Result<()> {
+        self.handle().close()
+    }
+}
+
+impl Deref for Database {
+    type Target = Keyspace;
+
+    fn deref(&self) -> &Keyspace {
+        &self.default
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("core", &self.handle().core).finish_non_exhaustive()
+    }
+}
+
+type Known = HashMap<KeyspaceId, Arc<Identity>>;
+
+/// What all handles share: the core, and what must be given up at close.
+pub(crate) struct Handle {
+    pub(crate) core: Arc<Core>,
+    /// Tells this open database apart from all others of the process.
+    number: u64,
+    /// How many keyspaces were dropped.
+    drops: AtomicU64,
+    closed: AtomicBool,
+    resources: Mutex<Resources>,
+    keyspaces: Mutex<Known>,
+}
+
+struct Resources {
+    threads: Vec<JoinHandle<()>>,
+    lock: Option<Box<dyn FileLock>>,
+}
+
+thread_local! {
+    /// The batch that single writes are built in.
+    static SCRATCH: RefCell<WriteBatch> = RefCell::new(WriteBatch::new());
+}
+
+/// A scratch batch that has grown beyond this is given back to the system.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+impl Handle {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        threads: Vec<JoinHandle<()>>,
+        lock: Option<Box<dyn FileLock>>,
+    ) -> Self {
+        static OPENED: AtomicU64 = AtomicU64::new(0);
+        Self {
+            core,
+            number: OPENED.fetch_add(1, Ordering::Relaxed),
+            drops: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            resources: Mutex::new(Resources { threads, lock }),
+            keyspaces: Mutex::default(),
+        }
+    }
+
+    fn known_keyspaces(&self) -> MutexGuard<'_, Known> {
+        self.keyspaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        }
+        Ok(())
+    }
+
+    /// What a batch remembers when it uses a keyspace of this database.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { database: self.number, drops: self.drops.load(Ordering::Acquire) }
+    }
+
+    /// An error if the batch names keyspaces of another database, or keyspaces that were dropped since.
+    ///
+    /// A drop at this very moment is not seen; what is written then goes the way of everything in the keyspace.
+    fn check_origin(&self, batch: &WriteBatch) -> Result<()> {
+        batch.check()?;
+        let Some(origin) = batch.origin() else { return Ok(()) };
+        let current = self.origin();
+        if origin.database != current.database {
+            return Err(Error::invalid(
+                "the batch uses a keyspace of another open database; get the keyspace from the \
+                 database that the batch is written to",
+            ));
+        }
+        if origin.drops == current.drops {
+            return Ok(());
+        }
+        let mut known = KeyspaceId::DEFAULT;
+        for record in Records::new(batch.bytes()).flatten() {
+            let id = KeyspaceId::of(record.key).unwrap_or(known);
+            if id != known && self.core.versions.keyspace(id).is_none() {
+                return Err(Error::new(
+                    ErrorKind::KeyspaceNotFound,
+                    "the batch writes to a keyspace that was dropped meanwhile",
+                ));
+            }
+            known = id;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
+        self.check_origin(batch)?;
+        let durability = options.durability.unwrap_or(self.core.options.durability);
+        let durability = match durability {
+            Durability::Periodic(_) => Durability::Buffered,
+            other => other,
+        };
+        self.core.pipeline.commit(batch, durability)?;
+        self.core.counters.user_bytes_written.fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes what `fill` puts into a batch, without allocating one.
+    pub(crate) fn write_one(
+        &self,
+        options: &WriteOptions,
+        fill: impl FnOnce(&mut WriteBatch),
+    ) -> Result<()> {
+        SCRATCH.with(|scratch| {
+            // A key's `AsRef` that writes to a database itself finds the scratch taken.
+            let Ok(mut batch) = scratch.try_borrow_mut() else {
+                let mut batch = WriteBatch::new();
+                fill(&mut batch);
+                return self.write(&batch, options);
+            };
+            batch.clear();
+            fill(&mut batch);
+            let result = self.write(&batch, options);
+            if batch.size_bytes() > SCRATCH_BYTES_MAX {
+                *batch = WriteBatch::new();
+            }
+            result
+        })
+    }
+
+    pub(crate) fn flush(&self) -> Result<()> {
+        if self.core.options.read_only {
+            return Err(Error::new(ErrorKind::ReadOnly, "the database was opened read-only"));
+        }
+        self.core.pipeline.freeze_active()?;
+        self.core.pipeline.wait_until_flushed()
+    }
+
+    pub(crate) fn compact(&self, range: &KeyRange) -> Result<()> {
+        self.flush()?;
+        background::compact_range(&self.core, range)
+    }
+
+    fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let core = &self.core;
+        core.pipeline.close();
+        let result = if core.options.read_only { Ok(()) } else { self.settle_data() };
+        core.signals.stop();
+        if let Some(pool) = &core.pool {
+            pool.close();
+        }
+        let mut resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in resources.threads.drain(..) {
+            // A panic of a background thread has poisoned the pipeline already.
+            let _ = thread.join();
+        }
+        if let Some(pool) = &core.pool {
+            if core.pipeline.failure().is_none() {
+                core.pipeline.retire_log(core.versions.log_start());
+            }
+            pool.trim();
+        }
+        resources.lock = None;
+        result
+    }
+
+    /// Brings everything into tables, or at least onto the disk.
+    fn settle_data(&self) -> Result<()> {
+        if let Some(first) = self.core.pipeline.failure() {
+            return Err(Error::poisoned(first));
+        }
+        let Err(error) = self.flush() else { return Ok(()) };
+        tracing::warn!(%error, "closing without a flush: the log will be replayed at the next open");
+        self.core.pipeline.sync()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the database did not close cleanly");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Keys as the tree orders them.
+//!
+//! ```text
+//! full key     = keyspace id (4 bytes, big-endian) | user key (1 to 65536 bytes)
+//! internal key = full key | trailer
+//! trailer      = sequence number (56 bits) << 8 | kind (8 bits)
+//! ```
+//!
+//! Internal keys are ordered by full key ascending (bytes, unsigned), then by trailer **descending**, so that the newest
+//! version of a key comes first. Every layer below the public API speaks of *full keys*; `key: &[u8]` there means one.
+
+use std::cmp::Ordering;
+
+use crate::limits::{KEYSPACE_PREFIX_BYTES, SEQUENCE_MAX};
+
+/// A position in the order of all writes; 0 is before the first.
+pub(crate) type Sequence = u64;
+
+/// What a record says about its key. The numbers are part of every file format since version 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(crate) enum ValueKind {
+    /// The key is gone.
+    Delete = 0,
+    /// The key has this value.
+    Put = 1,
+    /// An operand for the merge operator. Reserved.
+    Merge = 2,
+    /// The value lives in a value file. Reserved.
+    ValuePointer = 3,
+    /// A value that expires. Reserved.
+    PutExpiring = 4,
+    /// All keys from the key (inclusive) to the value (exclusive) are gone.
+    RangeDelete = 5,
+}
+
+impl ValueKind {
+    /// The kind with this number, if there is one.
+    pub(crate) fn from_u8(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::Delete,
+            1 => Self::Put,
+            2 => Self::Merge,
+            3 => Self::ValuePointer,
+            4 => Self::PutExpiring,
+            5 => Self::RangeDelete,
+            _ => return None,
+        })
+    }
+}
+
+/// Sequence number and kind in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Trailer(pub(crate) u64);
+
+impl Trailer {
+    /// Sorts before every version of a key, whatever its sequence number.
+    pub(crate) const NEWEST: Self = Self(u64::MAX);
+
+    /// Sorts after every version of a key.
+    pub(crate) const OLDEST: Self = Self(0);
+
+    /// Joins a sequence number and a kind.
+    pub(crate) fn new(sequence: Sequence, kind: ValueKind) -> Self {
+        debug_assert!(sequence <= SEQUENCE_MAX, "sequence {sequence} out of range");
+        Self(sequence << 8 | kind as u64)
+    }
+
+    /// The trailer to seek with, to find the newest version that a reader at `sequence` may see.
+    pub(crate) fn seek(sequence: Sequence) -> Self {
+        Self(sequence << 8 | 0xff)
+    }
+
+    /// The sequence number.
+    pub(crate) fn sequence(self) -> Sequence {
+        self.0 >> 8
+    }
+
+    /// The kind, if the low byte is a known one.
+    pub(crate) fn kind(self) -> Option<ValueKind> {
+        ValueKind::from_u8((self.0 & 0xff) as u8)
+    }
+}
+
+/// The order of internal keys.
+#[inline]
+pub(crate) fn compare_internal(
+    a_key: &[u8],
+    a_trailer: Trailer,
+    b_key: &[u8],
+    b_trailer: Trailer,
+) -> Ordering {
+    a_key.cmp(b_key).then_with(|| b_trailer.cmp(&a_trailer))
+}
+
+/// A keyspace's number, the first part of each of its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct KeyspaceId(pub(crate) u32);
+
+impl KeyspaceId {
+    /// The keyspace that exists from the start and that `Database`'s own methods use.
+    pub(crate) const DEFAULT: Self = Self(0);
+
+    /// The bytes in front of each of the keyspace's keys.
+    pub(crate) fn prefix(self) -> [u8; KEYSPACE_PREFIX_BYTES] {
+        self.0.to_be_bytes()
+    }
+
+    /// The keyspace that a full key belongs to.
+    pub(crate) fn of(full_key: &[u8]) -> Option<Self> {
+        full_key.first_chunk().map(|prefix| Self(u32::from_be_bytes(*prefix)))
+    }
+}
+
+/// The first 8 bytes of `bytes` as a number that compares as the bytes do; missing bytes count as zero.
+#[inline]
+pub(crate) fn head_of(bytes: &[u8]) -> u64 {
+    if let Some(chunk) = bytes.first_chunk() {
+        return u64::from_be_bytes(*chunk);
+    }
+    let mut padded = [0_u8; 8];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    u64::from_be_bytes(padded)
+}
+
+/// The one hash of a full key: filters, tags and conflict tables all use its bits.
+#[inline]
+pub(crate) fn hash_key(full_key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(full_key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_versions_sort_first_and_heads_compare_as_bytes() {
+        let new = Trailer::new(9, ValueKind::Put);
+        let old = Trailer::new(8, ValueKind::Delete);
+        assert_eq!(compare_internal(b"a", new, b"a", old), Ordering::Less);
+        assert_eq!(compare_internal(b"a", old, b"b", new), Ordering::Less);
+        assert!(Trailer::seek(9) > new && Trailer::seek(8) < new);
+        let mut keys: Vec<&[u8]> = vec![b"", b"a", b"ab", b"abcdefgh", b"abcdefgz", b"b", b"\xff"];
+        keys.sort();
+        assert!(keys.windows(2).all(|pair| head_of(pair[0]) <= head_of(pair[1])));
+    }
+
+    #[test]
+    fn kinds_survive_their_number() {
+        for byte in 0..=255 {
+            if let Some(kind) = ValueKind::from_u8(byte) {
+                assert_eq!(kind as u8, byte);
+                assert_eq!(Trailer::new(7, kind).kind(), Some(kind));
+            }
+        }
+        assert_eq!(ValueKind::from_u8(6), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! The RustLite storage engine: a durable, concurrent, recoverable LSM tree.
+//!
+//! Applications use it through the crate `rustlite`, which re-exports this public API. The modules, in the order in which data flows:
+//!
+//! * `database`, `keyspace`, `snapshot`: the handles that users hold.
+//! * `batch`: what a write is made of. `commit`: the one write path. `wal`: the bytes of the log.
+//! * `memtable`: what was written lately, in memory. `sstable`: tables on disk.
+//! * `manifest`: which tables are the database. `compaction`: the background work that keeps them few and sorted.
+//! * `read`: the one read path. `recovery`: opening.
+//!
+//! `docs/ARCHITECTURE.md` walks through a write and a read, step by step.
+
+mod batch;
+mod coding;
+mod commit;
+mod compaction;
+mod core;
+mod cursor;
+mod database;
+mod error;
+mod file_name;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+mod key;
+mod keyspace;
+mod limits;
+mod manifest;
+mod memtable;
+mod options;
+mod range_tombstones;
+mod read;
+mod recovery;
+mod snapshot;
+mod sstable;
+mod stats;
+mod sync;
+mod wal;
+
+pub use batch::WriteBatch;
+pub use database::Database;
+pub use error::{Corruption, Error, ErrorKind, Result};
+pub use keyspace::Keyspace;
+pub use limits::{
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX,
+    VALUE_BYTES_MAX,
+};
+pub use options::{
+    Compression, Durability, IoBackend, KeyspaceOptions, Options, WriteOptions,
+};
+pub use read::iter::{Cursor, Iter, KeyValue};
+pub use read::pinned::PinnedValue;
+pub use rustlite_io::LogSync;
+pub use snapshot::{KeyspaceSnapshot, Snapshot};
+pub use stats::{LevelStats, Stats};

@@ -1,0 +1,400 @@
+//! The version set: the current version, the keyspaces and the counters, and the one way to change them.
+//!
+//! [`VersionSet::apply`] checks an edit against what is there, makes it durable in the manifest, and only then lets anybody see it.
+//! Edits are applied one at a time; reading what is current never waits for the disk.
+//!
+//! A failed append leaves the manifest file in an unknown state, so nothing is appended to it again. If the device was full, the
+//! next edit tries to put a new manifest in its place, which repeats the state before the failed edit and does not depend on the
+//! old file; after any other failure the set stays read-only until the database is reopened.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustlite_io::FileSystem;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::file_name::{FileName, FileNumber};
+use crate::key::{KeyspaceId, Sequence};
+use crate::keyspace::{DEFAULT_NAME, check_name};
+use crate::limits::KEYSPACES_MAX;
+use crate::manifest::change::Change;
+use crate::manifest::edit::{KeyspaceDescriptor, VersionEdit};
+use crate::manifest::log::{ManifestWriter, SwitchError, switch_current};
+use crate::manifest::obsolete::{self, LiveFiles, PendingFile};
+use crate::manifest::reader::FIRST_MANIFEST;
+use crate::manifest::recover::{next_file_number, open_tables};
+use crate::manifest::state::{Facts, ManifestState};
+use crate::manifest::version::Version;
+use crate::options::KeyspaceOptions;
+use crate::sstable::Table;
+use crate::sstable::meta::TableMeta;
+use crate::wal::Lsn;
+
+/// What the database consists of, and the manifest that says so.
+pub(crate) struct VersionSet<T = Table> {
+    fs: Arc<dyn FileSystem>,
+    directory: PathBuf,
+    database_id: u64,
+    files: Arc<LiveFiles>,
+    /// Only handed out, never compared with other memory, so `Relaxed` is enough.
+    next_file: AtomicU64,
+    /// `None` if opened read-only. Held while an edit is written; taken before `current`.
+    writer: Mutex<Option<ManifestWriter>>,
+    current: Mutex<Current<T>>,
+}
+
+struct Current<T> {
+    version: Arc<Version<T>>,
+    facts: Facts,
+}
+
+impl<T> VersionSet<T> {
+    /// Creates the manifest of a new database in an existing directory that holds none.
+    pub(crate) fn create(
+        fs: Arc<dyn FileSystem>,
+        directory: &Path,
+        default_keyspace: KeyspaceOptions,
+        files: &Arc<LiveFiles>,
+    ) -> Result<Self> {
+        let mut state = ManifestState::default();
+        let edit = VersionEdit {
+            database_id: Some(fs.random_u64().max(1)),
+            next_file: Some(FIRST_MANIFEST + 1),
+            keyspaces_created: vec![KeyspaceDescriptor {
+                id: KeyspaceId::DEFAULT,
+                name: DEFAULT_NAME.to_owned(),
+                options: default_keyspace,
+            }],
+            ..VersionEdit::default()
+        };
+        state.apply(edit).map_err(Error::internal)?;
+        // What an interrupted attempt left; without CURRENT nothing was promised.
+        let leftover = FileName::Manifest(FIRST_MANIFEST).path(directory);
+        if fs.exists(&leftover)? {
+            fs.remove(&leftover)?;
+        }
+        let set = Self::with_state(fs, directory, state, Version::empty(), files)?;
+        let writer = set.new_manifest(FIRST_MANIFEST)?;
+        *set.writer()? = Some(writer);
+        Ok(set)
+    }
+
+    /// Opens every table that the manifest names. If `writable`, a new manifest is put in force, so that nothing is ever appended
+    /// after a torn tail.
+    pub(crate) fn recover(
+        fs: Arc<dyn FileSystem>,
+        directory: &Path,
+        state: ManifestState,
+        writable: bool,
+        files: &Arc<LiveFiles>,
+        open_table: impl Fn(&TableMeta) -> Result<Arc<T>> + Sync,
+    ) -> Result<Self>
+    where
+        T: Send + Sync,
+    {
+        let old = FileName::Manifest(state.manifest_number).path(directory);
+        let inconsistent = |detail: String| Error::corruption(&old, 0, "manifest", detail);
+        let handles = open_tables(directory, &state, files, &open_table)?;
+        let version = Version::new(handles).map_err(inconsistent)?;
+        version.check().map_err(inconsistent)?;
+        let set = Self::with_state(fs, directory, state, version, files)?;
+        if writable {
+            let writer = set.new_manifest(set.new_file_number())?;
+            *set.writer()? = Some(writer);
+            let _ = set.fs.remove(&old);
+        }
+        Ok(set)
+    }
+
+    fn with_state(
+        fs: Arc<dyn FileSystem>,
+        directory: &Path,
+        state: ManifestState,
+        version: Version<T>,
+        files: &Arc<LiveFiles>,
+    ) -> Result<Self> {
+        let next_file = next_file_number(&*fs, directory, state.facts.next_file)?;
+        Ok(Self {
+            fs,
+            directory: directory.to_path_buf(),
+            database_id: state.facts.database_id,
+            files: Arc::clone(files),
+            next_file: AtomicU64::new(next_file),
+            writer: Mutex::new(None),
+            current: Mutex::new(Current { version: Arc::new(version), facts: state.facts }),
+        })
+    }
+
+    /// The version in force.
+    pub(crate) fn current(&self) -> Arc<Version<T>> {
+        Arc::clone(&self.lock_current().version)
+    }
+
+    /// A number that no file of the database has or had.
+    pub(crate) fn new_file_number(&self) -> FileNumber {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number for a table that is about to be written. Keep the guard until [`apply`](Self::apply) has returned.
+    pub(crate) fn new_table(&self) -> PendingFile {
+        self.files.pending(self.new_file_number())
+    }
+
+    pub(crate) fn file_system(&self) -> &Arc<dyn FileSystem> {
+        &self.fs
+    }
+
+    pub(crate) fn database_id(&self) -> u64 {
+        self.database_id
+    }
+
+    /// Recovery replays the log from here.
+    pub(crate) fn log_start(&self) -> Lsn {
+        self.lock_current().facts.log_start
+    }
+
+    /// No table holds a newer sequence number.
+    pub(crate) fn last_sequence(&self) -> Sequence {
+        self.lock_current().facts.last_sequence
+    }
+
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<KeyspaceDescriptor> {
+        self.lock_current().facts.keyspace(id).cloned()
+    }
+
+    /// The options of a keyspace, if it exists.
+    pub(crate) fn keyspace_options(&self, id: KeyspaceId) -> Option<KeyspaceOptions> {
+        self.lock_current().facts.keyspace(id).map(|keyspace| keyspace.options)
+    }
+
+    pub(crate) fn keyspace_named(&self, name: &str) -> Option<KeyspaceDescriptor> {
+        self.lock_current().facts.keyspace_named(name).cloned()
+    }
+
+    /// All keyspaces, by id.
+    pub(crate) fn keyspaces(&self) -> Vec<KeyspaceDescriptor> {
+        self.lock_current().facts.keyspaces().cloned().collect()
+    }
+
+    /// Makes a change durable, then current. `new_tables` are the readers of the added tables, in their order, except those that only
+    /// change their level.
+    ///
+    /// Tables of keyspaces that were dropped meanwhile are left out, and their files removed. After an error the files of the added
+    /// tables must stay where they are: nobody knows whether the manifest names them.
+    pub(crate) fn apply(
+        &self,
+        edit: VersionEdit,
+        new_tables: Vec<Arc<T>>,
+    ) -> Result<Arc<Version<T>>> {
+        self.apply_then(edit, new_tables, |_| ())
+    }
+
+    /// Like [`apply`](Self::apply), and calls `publish` with the new version before the next edit can be applied, so that versions are
+    /// published in their order.
+    pub(crate) fn apply_then(
+        &self,
+        edit: VersionEdit,
+        new_tables: Vec<Arc<T>>,
+        publish: impl FnOnce(&Arc<Version<T>>),
+    ) -> Result<Arc<Version<T>>> {
+        let mut writer = self.writer()?;
+        let version = self.apply_locked(&mut writer, edit, new_tables)?;
+        publish(&version);
+        Ok(version)
+    }
+
+    /// Creates a keyspace, or gives the existing one of that name if it has the same options.
+    pub(crate) fn create_keyspace(
+        &self,
+        name: &str,
+        options: KeyspaceOptions,
+    ) -> Result<KeyspaceDescriptor> {
+        check_name(name)?;
+        options.validate()?;
+        let mut writer = self.writer()?;
+        let next = {
+            let current = self.lock_current();
+            if let Some(existing) = current.facts.keyspace_named(name) {
+                if existing.options == options {
+                    return Ok(existing.clone());
+                }
+                let message = format!("keyspace {name:?} exists already with other options");
+                return Err(Error::new(ErrorKind::KeyspaceExists, message));
+            }
+            if current.facts.keyspaces().len() >= KEYSPACES_MAX {
+                return Err(Error::invalid(format!("there are {KEYSPACES_MAX} keyspaces already")));
+            }
+            current.facts.next_keyspace
+        };
+        let created = KeyspaceDescriptor { id: KeyspaceId(next), name: name.to_owned(), options };
+        let edit =
+            VersionEdit { keyspaces_created: vec![created.clone()], ..VersionEdit::default() };
+        self.apply_locked(&mut writer, edit, Vec::new())?;
+        Ok(created)
+    }
+
+    /// Drops a keyspace and its tables. Its id is never used again.
+    pub(crate) fn drop_keyspace(
+        &self,
+        id: KeyspaceId,
+        publish: impl FnOnce(&Arc<Version<T>>),
+    ) -> Result<Arc<Version<T>>> {
+        if id == KeyspaceId::DEFAULT {
+            return Err(Error::invalid("the default keyspace cannot be dropped"));
+        }
+        let mut writer = self.writer()?;
+        if self.lock_current().facts.keyspace(id).is_none() {
+            return Err(Error::new(
+                ErrorKind::KeyspaceNotFound,
+                "the keyspace was dropped already",
+            ));
+        }
+        let edit = VersionEdit { keyspaces_dropped: vec![id], ..VersionEdit::default() };
+        let version = self.apply_locked(&mut writer, edit, Vec::new())?;
+        publish(&version);
+        Ok(version)
+    }
+
+    fn apply_locked(
+        &self,
+        writer: &mut Option<ManifestWriter>,
+        edit: VersionEdit,
+        new_tables: Vec<Arc<T>>,
+    ) -> Result<Arc<Version<T>>> {
+        let Some(writer) = writer else {
+            return Err(Error::new(ErrorKind::ReadOnly, "the database was opened read-only"));
+        };
+        let (version, mut facts) = {
+            let current = self.lock_current();
+            (Arc::clone(&current.version), current.facts.clone())
+        };
+        facts.apply(&edit).map_err(Error::internal)?;
+        let mut change = Change::new(&version, &facts, edit, new_tables, &self.files)?;
+        let next = version.with_changes(&change.removed, change.added).map_err(Error::internal)?;
+        if change.edit == VersionEdit::default() {
+            return Ok(version);
+        }
+        self.make_room(writer)?;
+        facts.next_file = self.next_file.load(Ordering::Relaxed);
+        change.edit.next_file = Some(facts.next_file);
+        writer.append(&change.edit)?;
+        for table in change.gone {
+            table.mark_obsolete();
+        }
+        let next = Arc::new(next);
+        let old = {
+            let mut current = self.lock_current();
+            current.facts = facts;
+            std::mem::replace(&mut current.version, Arc::clone(&next))
+        };
+        drop(old);
+        Ok(next)
+    }
+
+    /// Puts a new manifest in place of one that has grown long, or that the full device left unusable.
+    fn make_room(&self, writer: &mut ManifestWriter) -> Result<()> {
+        let full = match writer.failure() {
+            Some(failure) if failure.kind() != ErrorKind::DiskFull => {
+                return Err(Error::poisoned(failure));
+            }
+            failure => failure.is_some(),
+        };
+        if !full && !writer.should_roll_over() {
+            return Ok(());
+        }
+        match self.new_manifest(self.new_file_number()) {
+            Ok(new) => {
+                let old = std::mem::replace(writer, new);
+                let _ = self.fs.remove(&FileName::Manifest(old.number()).path(&self.directory));
+                Ok(())
+            }
+            // The manifest in force is still good: it only stays longer than it should be.
+            Err(SwitchError::Unchanged(error)) if !full => {
+                tracing::warn!(%error, "the manifest could not be replaced by a shorter one");
+                Ok(())
+            }
+            Err(error) => {
+                let unknown = matches!(error, SwitchError::Unknown(_));
+                let error = Error::from(error);
+                if unknown {
+                    writer.fail(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes a manifest of what is current and makes CURRENT name it.
+    fn new_manifest(&self, number: FileNumber) -> std::result::Result<ManifestWriter, SwitchError> {
+        let (version, mut facts) = {
+            let current = self.lock_current();
+            (Arc::clone(&current.version), current.facts.clone())
+        };
+        facts.next_file = self.next_file.load(Ordering::Relaxed);
+        let snapshot = facts.snapshot(version.tables().map(|(level, table)| (level, &table.meta)));
+        let (fs, directory) = (&*self.fs, self.directory.as_path());
+        let writer = ManifestWriter::create(fs, directory, number, self.database_id, &snapshot)
+            .map_err(SwitchError::Unchanged)?;
+        let switched = switch_current(fs, directory, self.database_id, number);
+        if let Err(SwitchError::Unchanged(_)) = switched {
+            let _ = fs.remove(&FileName::Manifest(number).path(directory));
+        }
+        switched.map(|()| writer)
+    }
+
+    /// Removes tables that no version needs any more; gives how many. What cannot be removed is tried again at the next call.
+    pub(crate) fn remove_obsolete(&self) -> Result<usize> {
+        let mut numbers = self.files.take_obsolete();
+        let mut removed = 0;
+        while let Some(number) = numbers.pop() {
+            match self.fs.remove(&FileName::Table(number).path(&self.directory)) {
+                Ok(()) => removed += 1,
+                Err(error) if error.is_not_found() => {}
+                Err(error) => {
+                    numbers.push(number);
+                    self.files.put_back(numbers);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes files that a crash or a failed job left in the directory; gives their paths.
+    pub(crate) fn remove_orphans(&self) -> Result<Vec<PathBuf>> {
+        let writer = self.writer()?;
+        // A manifest that failed may name tables that no version in memory has.
+        let Some(writer) = writer.as_ref().filter(|writer| writer.failure().is_none()) else {
+            return Ok(Vec::new());
+        };
+        let orphans = obsolete::scan(&*self.fs, &self.directory, writer.number(), |number| {
+            self.files.is_needed(number)
+        })?;
+        for path in &orphans {
+            match self.fs.remove(path) {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(orphans)
+    }
+
+    fn writer(&self) -> Result<MutexGuard<'_, Option<ManifestWriter>>> {
+        self.writer.lock().map_err(|_| {
+            let panic = Error::new(ErrorKind::Internal, "a panic interrupted a change of tables");
+            Error::poisoned(&panic)
+        })
+    }
+
+    fn lock_current(&self) -> MutexGuard<'_, Current<T>> {
+        // Replaced as a whole, never half changed.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> std::fmt::Debug for VersionSet<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VersionSet").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}

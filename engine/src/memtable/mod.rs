@@ -1,0 +1,189 @@
+//! The part of the tree that is still in memory: every write goes here after the log, until a flush makes a table of it.
+//!
+//! Guarantees: any number of threads insert and read at once; a record is complete when it can be found and stays until
+//! the memtable is dropped; a reader that knows (through the visible sequence number) that a write was applied finds it.
+//! Point records live in an arena skiplist ([`skiplist`], [`arena`]); range tombstones, which are few, beside it.
+
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code, reason = "owns raw memory and hands out addresses in it")]
+pub(crate) mod arena;
+mod cursor;
+pub(crate) mod link;
+#[allow(unsafe_code, reason = "lays nodes out in the arena and reads them while others are linked")]
+pub(crate) mod skiplist;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub(crate) use self::cursor::MemtableCursor;
+pub(crate) use self::skiplist::Splice;
+use self::skiplist::{Position, SkipList};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{Sequence, Trailer};
+use crate::range_tombstones::RangeTombstones;
+
+/// Where the value of a record of one certain memtable is.
+pub(crate) type ValueSpan = Position;
+
+/// Range tombstones are looked at one by one until so many are new, and cut into fragments then.
+const LOOSE_TOMBSTONES_MAX: usize = 16;
+
+/// A memtable. Shared as `Arc<Memtable>`.
+pub(crate) struct Memtable {
+    list: SkipList,
+    /// How many were added. Stored with release after the tombstone is there, loaded with acquire before looking:
+    /// who sees the count of an add takes the lock and finds it. Readers of zero take no lock.
+    tombstone_count: AtomicUsize,
+    tombstone_bytes: AtomicUsize,
+    tombstones: RwLock<Tombstones>,
+}
+
+/// All range tombstones. A few are loose; the others are in sets, each at least twice as large as the next, so that
+/// adding `n` of them costs `n log n` and looking one up means few sets.
+#[derive(Default)]
+struct Tombstones {
+    loose: Vec<(Vec<u8>, Vec<u8>, Sequence)>,
+    sets: Vec<Arc<RangeTombstones>>,
+}
+
+impl Memtable {
+    /// An empty memtable that will probably grow to `capacity_hint` bytes.
+    pub(crate) fn new(capacity_hint: usize) -> Result<Self> {
+        Ok(Self {
+            list: SkipList::new(capacity_hint).ok_or_else(no_room)?,
+            tombstone_count: AtomicUsize::new(0),
+            tombstone_bytes: AtomicUsize::new(0),
+            tombstones: RwLock::default(),
+        })
+    }
+
+    /// Adds a point record. No other record of the memtable has the same key and trailer.
+    ///
+    /// Fails, changing nothing, when 32 GiB are full or the system has no memory left.
+    #[inline]
+    pub(crate) fn insert(
+        &self,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        splice: &mut Splice,
+    ) -> Result<()> {
+        self.list.insert(key, trailer, value, splice).map_err(|_full| no_room())
+    }
+
+    /// Deletes all keys from `start` (inclusive) to `end` (exclusive) that are older than `sequence`.
+    pub(crate) fn add_range_tombstone(&self, start: &[u8], end: &[u8], sequence: Sequence) {
+        let bytes = size_of::<(Vec<u8>, Vec<u8>, Sequence)>() + start.len() + end.len();
+        let mut tombstones = self.tombstones.write().unwrap_or_else(PoisonError::into_inner);
+        tombstones.loose.push((start.to_vec(), end.to_vec(), sequence));
+        if tombstones.loose.len() >= LOOSE_TOMBSTONES_MAX {
+            tombstones.settle();
+        }
+        self.tombstone_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Inside the lock, so that the count never goes back.
+        self.tombstone_count.fetch_add(1, Ordering::Release);
+    }
+
+    /// The newest version of `key` that a reader at `snapshot` may see. Knows nothing of range tombstones.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], snapshot: Sequence) -> Option<(Trailer, ValueSpan)> {
+        let span = self.list.seek_same_key(key, Trailer::seek(snapshot))?;
+        Some((self.list.entry(span).trailer(), span))
+    }
+
+    /// The value that `get` of this same memtable found. Panics with a span of another one.
+    #[inline]
+    pub(crate) fn value(&self, span: ValueSpan) -> &[u8] {
+        self.list.entry(span).value()
+    }
+
+    /// The newest range tombstone over `key` that a reader at `snapshot` may see. One load when there are none at all.
+    #[inline]
+    pub(crate) fn newest_covering(&self, key: &[u8], snapshot: Sequence) -> Option<Sequence> {
+        if self.range_tombstone_count() == 0 {
+            return None;
+        }
+        self.search_tombstones(key, snapshot)
+    }
+
+    fn search_tombstones(&self, key: &[u8], snapshot: Sequence) -> Option<Sequence> {
+        let tombstones = self.tombstones.read().unwrap_or_else(PoisonError::into_inner);
+        let loose = tombstones.loose.iter().filter(|(start, end, sequence)| {
+            *sequence <= snapshot && start.as_slice() <= key && key < end.as_slice()
+        });
+        let settled = tombstones.sets.iter().filter_map(|set| set.newest_covering(key, snapshot));
+        loose.map(|(_, _, sequence)| *sequence).chain(settled).max()
+    }
+
+    /// All range tombstones, cut into fragments.
+    ///
+    /// Ask [`Memtable::range_tombstone_count`] first where speed matters: handing out an empty set takes the lock.
+    pub(crate) fn range_tombstones(&self) -> Arc<RangeTombstones> {
+        {
+            let tombstones = self.tombstones.read().unwrap_or_else(PoisonError::into_inner);
+            if let (true, [only]) = (tombstones.loose.is_empty(), tombstones.sets.as_slice()) {
+                return Arc::clone(only);
+            }
+        }
+        let mut tombstones = self.tombstones.write().unwrap_or_else(PoisonError::into_inner);
+        tombstones.merge_all()
+    }
+
+    /// How many range tombstones were added.
+    #[inline]
+    pub(crate) fn range_tombstone_count(&self) -> usize {
+        self.tombstone_count.load(Ordering::Acquire)
+    }
+
+    /// Bytes in use, overhead included.
+    pub(crate) fn memory_usage(&self) -> usize {
+        self.list.memory_usage() + self.tombstone_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many point records were added.
+    pub(crate) fn entries(&self) -> usize {
+        self.list.entries()
+    }
+
+    /// True if there is neither a point record nor a range tombstone.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries() == 0 && self.range_tombstone_count() == 0
+    }
+
+    /// A cursor over the point records, not positioned yet. Sees later inserts too.
+    pub(crate) fn cursor(self: &Arc<Self>) -> MemtableCursor {
+        MemtableCursor::new(Arc::clone(self))
+    }
+}
+
+impl Tombstones {
+    /// Cuts the loose tombstones into fragments, and merges sets that are no longer much smaller than the one before.
+    fn settle(&mut self) {
+        let mut set = RangeTombstones::from_tombstones(self.loose.drain(..));
+        while let Some(previous) = self.sets.pop_if(|previous| previous.len() < 2 * set.len()) {
+            set = RangeTombstones::union([&*previous, &set]);
+        }
+        self.sets.push(Arc::new(set));
+    }
+
+    /// Leaves one set and nothing loose.
+    fn merge_all(&mut self) -> Arc<RangeTombstones> {
+        if !self.loose.is_empty() {
+            self.settle();
+        }
+        let merged = match self.sets.as_slice() {
+            [only] => Arc::clone(only),
+            sets => Arc::new(RangeTombstones::union(sets.iter().map(|set| &**set))),
+        };
+        self.sets = vec![Arc::clone(&merged)];
+        merged
+    }
+}
+
+#[cold]
+fn no_room() -> Error {
+    Error::new(ErrorKind::Internal, "the memtable has no room for the record: out of memory")
+}

@@ -1,0 +1,149 @@
+//! The invariants of the list's links, after every kind of insertion.
+
+use super::*;
+use crate::key::ValueKind;
+use crate::memtable::tests::Random;
+
+/// Every level is sorted, leads only to nodes of the level below, and each link says the truth about its two keys.
+fn check_links(list: &SkipList) -> usize {
+    let mut below: Option<Vec<u32>> = None;
+    let mut records = 0;
+    for level in 0..list.height.load(Ordering::Relaxed) {
+        let mut nodes = Vec::new();
+        let mut at = list.start;
+        loop {
+            let link = list.node(at).follow(level);
+            let next = link::address(link);
+            if next == Address::NULL {
+                break;
+            }
+            let (key, next_key) = (list.node(at).key(), list.node(next).key());
+            let shared = link::common(key, next_key, 0);
+            assert_eq!(link, link::join(next, next_key, shared), "a link of level {level} lies");
+            if at != list.start {
+                let trailer = Trailer(list.node(next).header().trailer);
+                let target = Target { key: next_key, trailer };
+                assert!(list.node(at).is_before(target), "level {level} is not sorted");
+            }
+            nodes.push(next.0);
+            at = next;
+        }
+        if let Some(below) = below.replace(nodes.clone()) {
+            let mut lower = below.iter();
+            assert!(nodes.iter().all(|node| lower.any(|other| other == node)), "level {level}");
+        } else {
+            records = nodes.len();
+        }
+    }
+    records
+}
+
+fn trailer(sequence: u64) -> Trailer {
+    Trailer::new(sequence, ValueKind::Put)
+}
+
+#[test]
+fn random_inserts_with_reused_and_fresh_paths_keep_every_link_true() {
+    let mut random = Random::from_environment();
+    let count = if cfg!(miri) { 60 } else { 20_000 };
+    let list = SkipList::new(0).expect("there is memory");
+    let other = SkipList::new(0).expect("there is memory");
+    let mut splice = Splice::default();
+    for sequence in 1..=count {
+        match random.below(20) {
+            0 => splice = Splice::default(),
+            // A path of another list must not be followed here.
+            1 => other.insert(&random.key(), trailer(sequence), b"", &mut splice).unwrap(),
+            _ => {}
+        }
+        list.insert(&random.key(), trailer(sequence), b"value", &mut splice).unwrap();
+    }
+    assert_eq!(check_links(&list), count as usize);
+    check_links(&other);
+}
+
+#[test]
+fn sorted_and_reversed_runs_keep_every_link_true() {
+    let mut random = Random::from_environment();
+    let (runs, length) = if cfg!(miri) { (3, 15) } else { (60, 200) };
+    let list = SkipList::new(0).expect("there is memory");
+    let mut sequence = 0;
+    let mut splice = Splice::default();
+    for _ in 0..runs {
+        let mut run: Vec<_> = (0..length).map(|_| random.key()).collect();
+        run.sort();
+        if random.below(2) == 0 {
+            run.reverse();
+        }
+        for key in run {
+            sequence += 1;
+            list.insert(&key, trailer(sequence), b"", &mut splice).unwrap();
+        }
+    }
+    assert_eq!(check_links(&list), runs * length);
+}
+
+#[test]
+fn concurrent_inserts_of_neighbours_keep_every_link_true() {
+    let list = SkipList::new(0).expect("there is memory");
+    let (threads, each) = if cfg!(miri) { (3, 12) } else { (4, 8_000_u64) };
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let list = &list;
+            scope.spawn(move || {
+                let mut splice = Splice::default();
+                for index in 0..each {
+                    // All threads go through the same places, each with keys of its own.
+                    let place = if thread % 2 == 0 { index } else { each - index };
+                    let key = format!("{:06}/{thread}", place.wrapping_mul(7919) % 1_000);
+                    let sequence = 1 + index * threads + thread;
+                    // Taller than usual, so that the upper levels are fought for too.
+                    let height = 1 + (index % 4) as usize;
+                    let done = list.insert_at_height(
+                        key.as_bytes(),
+                        trailer(sequence),
+                        b"",
+                        &mut splice,
+                        height,
+                    );
+                    assert_eq!(done, Ok(()));
+                }
+            });
+        }
+    });
+    assert_eq!(check_links(&list) as u64, threads * each);
+    assert_eq!(list.entries() as u64, threads * each);
+}
+
+#[test]
+fn keys_that_share_more_than_a_link_can_say_are_ordered() {
+    let list = SkipList::new(0).expect("there is memory");
+    let mut splice = Splice::default();
+    let shared = if cfg!(miri) { 65_534 } else { 65_530 };
+    let ends: Vec<Vec<u8>> = (0..if cfg!(miri) { 4 } else { 12_usize })
+        .flat_map(|length| [vec![b'a'; length], [&vec![b'a'; length][..], b"b"].concat()])
+        .collect();
+    for (sequence, end) in (1..).zip(&ends) {
+        let key = [&vec![b'x'; shared][..], end].concat();
+        list.insert(&key, trailer(sequence), end, &mut splice).unwrap();
+    }
+    assert_eq!(check_links(&list), ends.len());
+    for (sequence, end) in (1..).zip(&ends) {
+        let key = [&vec![b'x'; shared][..], end].concat();
+        let found = list.seek_same_key(&key, trailer(sequence)).expect("it was inserted");
+        assert_eq!(list.entry(found).value(), end);
+    }
+}
+
+#[test]
+fn heights_halve_from_level_to_level() {
+    let nodes = if cfg!(miri) { 640 } else { 64_000_u32 };
+    let mut counts = [0_u32; HEIGHT_MAX + 1];
+    for sequence in 0..nodes {
+        counts[random_height(u64::from(sequence) << 8 | 1)] += 1;
+    }
+    for height in 1..6 {
+        let expected = nodes >> height;
+        assert!(counts[height].abs_diff(expected) < expected / 5 + 10, "{counts:?}");
+    }
+}

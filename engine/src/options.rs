@@ -1,0 +1,315 @@
+//! Options of a database, a keyspace, a read and a write. Every default has its reason beside it.
+
+use std::time::Duration;
+
+use rustlite_io::LogSync;
+
+use crate::error::{Error, Result};
+use crate::limits::BLOCK_BYTES_MAX;
+
+/// Memory of one flush or compaction thread: read-ahead of its inputs and write buffers of its output.
+const BACKGROUND_BUFFER_BYTES: u64 = 32 << 20;
+
+/// When a write counts as done, and what it survives from then on.
+///
+/// | level | process crash (`kill -9`) | kernel crash, power loss |
+/// |---|---|---|
+/// | `Sync` | survives | survives |
+/// | `Buffered` | survives | the newest writes may be lost, always a suffix of the order of commits |
+/// | `Periodic(interval)` | survives | as `Buffered`, but at most about `interval` of writes |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// On stable storage before the call returns. The default: nobody should lose data by leaving a setting alone.
+    #[default]
+    Sync,
+    /// Handed to the kernel before the call returns.
+    Buffered,
+    /// Like `Buffered`, and a background thread syncs the log at this interval.
+    Periodic(Duration),
+}
+
+/// How blocks of tables are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all: blocks are searched in place in the memory map. The default, because it is the fastest to read.
+    #[default]
+    None,
+    /// LZ4: about half the size for text, fast to read.
+    Lz4,
+    /// Zstandard: smaller, slower to write. Needs the Cargo feature `zstd`.
+    Zstd,
+}
+
+/// Which I/O backend to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IoBackend {
+    /// io_uring where the kernel allows it, threads elsewhere. The environment variable `RUSTLITE_IO` (`uring` or `threads`)
+    /// decides instead if it is set.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// Plain system calls on the calling threads.
+    Threads,
+}
+
+/// Options of one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteOptions {
+    pub(crate) durability: Option<Durability>,
+}
+
+impl WriteOptions {
+    /// The database's own durability.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The durability of this write. `Periodic` means `Buffered` here: only the database has an interval.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+}
+
+/// Options of a keyspace, stored with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyspaceOptions {
+    pub(crate) compression: Compression,
+    pub(crate) filter_bits_per_key: u32,
+    pub(crate) block_bytes: usize,
+}
+
+impl Default for KeyspaceOptions {
+    fn default() -> Self {
+        Self { compression: Compression::None, filter_bits_per_key: 10, block_bytes: 4096 }
+    }
+}
+
+impl KeyspaceOptions {
+    /// The defaults: no compression, filters of 10 bits a key (about 1 % false positives), blocks of 4 KiB (one page).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How the keyspace's tables are compressed.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Bits of filter for each key; 0 for no filters. 0 to 32.
+    #[must_use]
+    pub fn filter_bits_per_key(mut self, bits: u32) -> Self {
+        self.filter_bits_per_key = bits;
+        self
+    }
+
+    /// Size of a data block before compression, in bytes. 512 to 32768.
+    #[must_use]
+    pub fn block_bytes(mut self, bytes: usize) -> Self {
+        self.block_bytes = bytes;
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        check("filter_bits_per_key", self.filter_bits_per_key as usize, 0, 32)?;
+        check("block_bytes", self.block_bytes, 512, BLOCK_BYTES_MAX)?;
+        if self.compression == Compression::Zstd && !cfg!(feature = "zstd") {
+            return Err(Error::invalid(
+                "compression Zstd needs the Cargo feature `zstd` of the crate `rustlite`",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Options of a database. Build, then pass to `Database::open_with`.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub(crate) create_if_missing: bool,
+    pub(crate) error_if_exists: bool,
+    pub(crate) read_only: bool,
+    pub(crate) durability: Durability,
+    pub(crate) memtable_bytes: usize,
+    pub(crate) memtables_max: usize,
+    pub(crate) block_cache_bytes: u64,
+    pub(crate) log_segment_bytes: u64,
+    pub(crate) log_bytes_max: u64,
+    pub(crate) log_sync: LogSync,
+    pub(crate) log_frames_in_flight: usize,
+    pub(crate) table_bytes: u64,
+    pub(crate) level_base_bytes: u64,
+    pub(crate) level_ratio: u64,
+    pub(crate) l0_compaction_trigger: usize,
+    pub(crate) l0_slowdown_trigger: usize,
+    pub(crate) l0_stop_trigger: usize,
+    pub(crate) background_threads: usize,
+    pub(crate) compaction_bytes_per_second: u64,
+    pub(crate) verify_checksums_always: bool,
+    pub(crate) default_keyspace: KeyspaceOptions,
+    pub(crate) io_backend: IoBackend,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            create_if_missing: true,
+            error_if_exists: false,
+            read_only: false,
+            durability: Durability::Sync,
+            // Large enough that flushes are long sequential writes, small enough for a server with many databases.
+            memtable_bytes: 64 << 20,
+            // One being filled, one being flushed, one to absorb a burst.
+            memtables_max: 3,
+            // Only compressed blocks need it: uncompressed ones are read from the page cache in place.
+            block_cache_bytes: 64 << 20,
+            log_segment_bytes: 64 << 20,
+            log_bytes_max: 1 << 30,
+            log_sync: LogSync::Auto,
+            log_frames_in_flight: 16,
+            table_bytes: 32 << 20,
+            level_base_bytes: 256 << 20,
+            level_ratio: 10,
+            l0_compaction_trigger: 4,
+            l0_slowdown_trigger: 12,
+            l0_stop_trigger: 36,
+            background_threads: 2,
+            compaction_bytes_per_second: 0,
+            verify_checksums_always: false,
+            default_keyspace: KeyspaceOptions::default(),
+            io_backend: IoBackend::Auto,
+        }
+    }
+}
+
+/// Generates one builder method per option.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        })*
+    };
+}
+
+impl Options {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// Whether to create the database (its directory too, but not the parents of that) if it does not exist. Default: true.
+        create_if_missing: bool;
+        /// Whether an existing database is an error. Default: false.
+        error_if_exists: bool;
+        /// Whether to open without changing anything on disk; writes give an error. Default: false.
+        read_only: bool;
+        /// Durability of writes that do not say otherwise. Default: [`Durability::Sync`].
+        durability: Durability;
+        /// Size at which a memtable is flushed, in bytes. 64 KiB to 4 GiB. Default: 64 MiB.
+        memtable_bytes: usize;
+        /// Most memtables in memory, the one being written included; writers wait beyond. 2 to 16. Default: 3.
+        memtables_max: usize;
+        /// Memory for decompressed blocks of compressed tables, in bytes. Default: 64 MiB.
+        block_cache_bytes: u64;
+        /// Size of a log segment, in bytes; a multiple of 64 KiB, 256 KiB to 4 GiB. Default: 64 MiB.
+        log_segment_bytes: u64;
+        /// Log on disk that makes the oldest memtable be flushed, in bytes. At least two segments. Default: 1 GiB.
+        log_bytes_max: u64;
+        /// How the log is made durable. Default: [`LogSync::Auto`].
+        log_sync: LogSync;
+        /// Most log frames in flight at once. 1 to 63. Default: 16.
+        log_frames_in_flight: usize;
+        /// Size at which a table is finished and the next one begun, in bytes. 16 KiB to 4 GiB. Default: 32 MiB.
+        table_bytes: u64;
+        /// Target size of the first sorted level, in bytes. Default: 256 MiB.
+        level_base_bytes: u64;
+        /// How many times larger each level is than the one above. 2 to 100. Default: 10.
+        level_ratio: u64;
+        /// Overlapping runs in level 0 that start a compaction. Default: 4.
+        l0_compaction_trigger: usize;
+        /// Overlapping runs in level 0 from which on writes are delayed, smoothly. Default: 12.
+        l0_slowdown_trigger: usize;
+        /// Overlapping runs in level 0 at which the delay is at its largest. Default: 36.
+        l0_stop_trigger: usize;
+        /// Threads for compactions; flushes have one of their own. 1 to 64. Default: 2.
+        background_threads: usize;
+        /// Bound on what compactions write, in bytes a second; 0 for none. Default: 0.
+        compaction_bytes_per_second: u64;
+        /// Whether to verify a block's checksum at every read instead of the first. Default: false.
+        verify_checksums_always: bool;
+        /// Options of the default keyspace, when the database is created.
+        default_keyspace: KeyspaceOptions;
+        /// Which I/O backend to use. Default: [`IoBackend::Auto`].
+        io_backend: IoBackend;
+    }
+
+    /// The bound on private memory that these options set, in bytes: memtables, block cache, and the buffers of flushes and compactions.
+    /// Tables, with their indexes and filters, are memory-mapped files: they count as resident while they are used, and the kernel
+    /// takes them back when memory is short.
+    #[must_use]
+    pub fn memory_bound_bytes(&self) -> u64 {
+        // A memtable may pass its limit by the last batch and by one allocation unit of its arena.
+        let memtables = self.memtables_max as u64 * (self.memtable_bytes as u64 + (4 << 20));
+        let background = (self.background_threads as u64 + 1) * BACKGROUND_BUFFER_BYTES;
+        memtables + self.block_cache_bytes + background
+    }
+
+    /// Checks every option and how they fit together.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the option, its value and its bounds.
+    pub fn validate(&self) -> Result<()> {
+        check("memtable_bytes", self.memtable_bytes, 64 << 10, 4 << 30)?;
+        check("memtables_max", self.memtables_max, 2, 16)?;
+        check("log_segment_bytes", self.log_segment_bytes as usize, 256 << 10, 4 << 30)?;
+        if !self.log_segment_bytes.is_multiple_of(64 << 10) {
+            return Err(Error::invalid("option log_segment_bytes must be a multiple of 65536"));
+        }
+        let log_floor = self.log_segment_bytes.saturating_mul(2) as usize;
+        check("log_bytes_max", self.log_bytes_max as usize, log_floor, usize::MAX)?;
+        check("log_frames_in_flight", self.log_frames_in_flight, 1, 63)?;
+        check("table_bytes", self.table_bytes as usize, 16 << 10, 4 << 30)?;
+        check("level_base_bytes", self.level_base_bytes as usize, 64 << 10, 1 << 40)?;
+        check("level_ratio", self.level_ratio as usize, 2, 100)?;
+        check("l0_compaction_trigger", self.l0_compaction_trigger, 1, 1000)?;
+        check("l0_slowdown_trigger", self.l0_slowdown_trigger, self.l0_compaction_trigger, 10_000)?;
+        check("l0_stop_trigger", self.l0_stop_trigger, self.l0_slowdown_trigger + 1, 100_000)?;
+        check("background_threads", self.background_threads, 1, 64)?;
+        if let Durability::Periodic(interval) = self.durability {
+            check("durability interval (ms)", interval.as_millis() as usize, 1, 3_600_000)?;
+        }
+        self.default_keyspace.validate()
+    }
+}
+
+fn check(name: &str, value: usize, min: usize, max: usize) -> Result<()> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("option {name} is {value}; it must be between {min} and {max}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_bad_values_name_the_option() {
+        Options::new().validate().unwrap();
+        let error = Options::new().memtables_max(1).validate().unwrap_err();
+        assert!(error.to_string().contains("memtables_max is 1"), "{error}");
+        let bad = Options::new().default_keyspace(KeyspaceOptions::new().block_bytes(1));
+        assert!(bad.validate().unwrap_err().to_string().contains("block_bytes"));
+    }
+}

@@ -1,0 +1,180 @@
+//! Merges several sorted sources into one, in both directions.
+//!
+//! A binary heap of source indices, ordered by what each source stands on. In the common case the source that was just advanced is
+//! still the smallest, and one comparison with each child of the root shows it.
+
+use std::cmp::Ordering;
+
+use crate::cursor::Cursor;
+use crate::error::Result;
+use crate::key::{Trailer, compare_internal};
+use crate::read::source::Source;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+/// The merge of several sources. Internal keys are unique across them.
+pub(crate) struct MergeCursor {
+    sources: Vec<Source>,
+    /// Indices of the valid sources; the root is the current one.
+    heap: Vec<usize>,
+    direction: Direction,
+    /// Scratch for turning around.
+    key: Vec<u8>,
+}
+
+impl MergeCursor {
+    pub(crate) fn new(sources: Vec<Source>) -> Self {
+        let heap = Vec::with_capacity(sources.len());
+        Self { sources, heap, direction: Direction::Forward, key: Vec::new() }
+    }
+
+    fn comes_first(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (&self.sources[a], &self.sources[b]);
+        let order = compare_internal(a.key(), a.trailer(), b.key(), b.trailer());
+        match self.direction {
+            Direction::Forward => order == Ordering::Less,
+            Direction::Backward => order == Ordering::Greater,
+        }
+    }
+
+    fn rebuild(&mut self, direction: Direction) {
+        self.direction = direction;
+        self.heap.clear();
+        self.heap.extend((0..self.sources.len()).filter(|&index| self.sources[index].valid()));
+        for position in (0..self.heap.len() / 2).rev() {
+            self.sift_down(position);
+        }
+    }
+
+    fn sift_down(&mut self, mut position: usize) {
+        loop {
+            let mut first = position;
+            for child in [2 * position + 1, 2 * position + 2] {
+                if child < self.heap.len() && self.comes_first(self.heap[child], self.heap[first]) {
+                    first = child;
+                }
+            }
+            if first == position {
+                return;
+            }
+            self.heap.swap(position, first);
+            position = first;
+        }
+    }
+
+    /// Puts the root where it belongs after it has moved.
+    fn root_moved(&mut self) {
+        if !self.sources[self.heap[0]].valid() {
+            self.heap.swap_remove(0);
+        }
+        if self.heap.len() > 1 {
+            self.sift_down(0);
+        }
+    }
+
+    fn all(
+        &mut self,
+        direction: Direction,
+        mut position: impl FnMut(&mut Source) -> Result<()>,
+    ) -> Result<()> {
+        self.heap.clear();
+        for source in &mut self.sources {
+            position(source)?;
+        }
+        self.rebuild(direction);
+        Ok(())
+    }
+
+    fn current(&self) -> &Source {
+        &self.sources[self.heap[0]]
+    }
+
+    /// Copies the current position into the scratch, to seek the other sources to it.
+    fn remember(&mut self) -> Trailer {
+        let mut key = std::mem::take(&mut self.key);
+        key.clear();
+        key.extend_from_slice(self.key());
+        self.key = key;
+        self.trailer()
+    }
+}
+
+impl Cursor for MergeCursor {
+    #[inline]
+    fn valid(&self) -> bool {
+        !self.heap.is_empty()
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.all(Direction::Forward, Source::seek_to_first)
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.all(Direction::Backward, Source::seek_to_last)
+    }
+
+    fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
+        self.all(Direction::Forward, |source| source.seek(key, trailer))
+    }
+
+    fn seek_before(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
+        self.all(Direction::Backward, |source| source.seek_before(key, trailer))
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        if self.direction == Direction::Backward {
+            // Everybody to the current record or behind it; the root stands on it again and is then moved on.
+            let trailer = self.remember();
+            let key = std::mem::take(&mut self.key);
+            self.seek(&key, trailer)?;
+            self.key = key;
+        }
+        let root = self.heap[0];
+        let moved = self.sources[root].next();
+        if moved.is_err() {
+            self.heap.clear();
+            return moved;
+        }
+        self.root_moved();
+        Ok(())
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        if self.direction == Direction::Forward {
+            let trailer = self.remember();
+            let key = std::mem::take(&mut self.key);
+            let before = self.seek_before(&key, trailer);
+            self.key = key;
+            return before;
+        }
+        let root = self.heap[0];
+        let moved = self.sources[root].prev();
+        if moved.is_err() {
+            self.heap.clear();
+            return moved;
+        }
+        self.root_moved();
+        Ok(())
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.current().key()
+    }
+
+    #[inline]
+    fn trailer(&self) -> Trailer {
+        self.current().trailer()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.current().value()
+    }
+}

@@ -1,0 +1,22 @@
+//! The read path.
+//!
+//! 1. [`view`] — a *view* is one consistent set of sources: the memtable being written, the frozen ones, and a version of the tree.
+//!    Readers get at the current one through an epoch-guarded pointer: pin, load, search, unpin, without a lock or a shared write.
+//!    Whatever outlives a call (iterators, snapshots, pinned values) holds `Arc`s instead, so it delays nobody's memory but its own.
+//! 2. [`get`] — point lookup, newest source first. A point record or a covering range tombstone ends the search.
+//! 3. [`source`] and [`merge`] — cursors over one memtable, table or level, and the merge of several.
+//! 4. [`visible`] — collapses the merged versions to what one reader sees: snapshot, deletes, range tombstones; both directions.
+//! 5. [`iter`] — the public cursor and double-ended iterator, with bounds.
+//!
+//! A reader first takes the view and then the visible sequence number: everything dropped from that view by a compaction was invisible
+//! at every later sequence number. A [`snapshot`] registers its number first and takes the view afterwards: nothing that it can
+//! see is dropped any more.
+
+pub(crate) mod get;
+pub(crate) mod iter;
+pub(crate) mod merge;
+pub(crate) mod pinned;
+pub(crate) mod snapshot;
+pub(crate) mod source;
+pub(crate) mod view;
+pub(crate) mod visible;

@@ -1,0 +1,64 @@
+//! A value that was found and not copied.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::manifest::TableHandle;
+use crate::memtable::{Memtable, ValueSpan};
+use crate::sstable::TableValue;
+
+/// A value in place: in a memtable, in a memory-mapped table, or in a cached block.
+///
+/// Reads as a byte slice without having been copied. It keeps what holds the value alive (a memtable, a table file, a block), so
+/// don't keep many of them for long: copy instead.
+#[derive(Clone)]
+pub struct PinnedValue(Owner);
+
+#[derive(Clone)]
+enum Owner {
+    Memtable(Arc<Memtable>, ValueSpan),
+    Table(Arc<TableHandle>, TableValue),
+}
+
+impl PinnedValue {
+    pub(crate) fn in_memtable(memtable: Arc<Memtable>, span: ValueSpan) -> Self {
+        Self(Owner::Memtable(memtable, span))
+    }
+
+    pub(crate) fn in_table(table: Arc<TableHandle>, value: TableValue) -> Self {
+        Self(Owner::Table(table, value))
+    }
+
+    /// The value as shared bytes, still without a copy.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl Deref for PinnedValue {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Owner::Memtable(memtable, span) => memtable.value(*span),
+            Owner::Table(handle, value) => handle.table.value(value),
+        }
+    }
+}
+
+impl AsRef<[u8]> for PinnedValue {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for PinnedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PinnedValue({} bytes)", self.len())
+    }
+}

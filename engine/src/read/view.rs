@@ -1,0 +1,149 @@
+//! The current set of sources, and how readers get at it without a lock.
+//!
+//! [`ViewCell`] holds a pointer to the current `Arc<View>`. Readers pin an epoch, load the pointer, use the view and unpin; the writer
+//! that replaces it defers dropping the old one until no reader that could have loaded it is pinned. No guard ever outlives a
+//! call: iterators and snapshots clone the `Arc`. (Epoch-based reclamation: Fraser, "Practical lock-freedom", 2004.)
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crossbeam_epoch::{self as epoch, Atomic, Owned};
+use std::sync::atomic::Ordering;
+
+use crate::key::Sequence;
+use crate::manifest::Version;
+use crate::memtable::Memtable;
+use crate::range_tombstones::RangeTombstones;
+use crate::wal::Lsn;
+
+/// A memtable that is no longer written and waits to become tables.
+pub(crate) struct FrozenMemtable {
+    pub(crate) memtable: Arc<Memtable>,
+    /// Its newest record.
+    pub(crate) last_sequence: Sequence,
+    /// Every log entry below this is in it or in older memtables.
+    pub(crate) log_end: Lsn,
+}
+
+/// One consistent set of sources.
+pub(crate) struct View {
+    /// The memtable being written.
+    pub(crate) active: Arc<Memtable>,
+    /// Newest first.
+    pub(crate) frozen: Vec<Arc<FrozenMemtable>>,
+    /// The tables.
+    pub(crate) version: Arc<Version>,
+    /// Range tombstones of everything but the active memtable; made when first asked for.
+    settled_tombstones: OnceLock<Arc<RangeTombstones>>,
+}
+
+impl View {
+    pub(crate) fn new(
+        active: Arc<Memtable>,
+        frozen: Vec<Arc<FrozenMemtable>>,
+        version: Arc<Version>,
+    ) -> Self {
+        Self { active, frozen, version, settled_tombstones: OnceLock::new() }
+    }
+
+    /// All memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(self.frozen.iter().map(|frozen| &frozen.memtable))
+    }
+
+    /// The range tombstones of all sources.
+    pub(crate) fn range_tombstones(&self) -> Arc<RangeTombstones> {
+        let settled = self.settled_tombstones.get_or_init(|| {
+            let frozen: Vec<_> =
+                self.frozen.iter().map(|frozen| frozen.memtable.range_tombstones()).collect();
+            let tables: Vec<_> = self
+                .version
+                .tables()
+                .filter(|(_, handle)| handle.meta.range_tombstones > 0)
+                .map(|(_, handle)| Arc::clone(handle.table.range_tombstones()))
+                .collect();
+            let all = frozen.iter().chain(&tables).map(Arc::as_ref);
+            Arc::new(RangeTombstones::union(all))
+        });
+        if self.active.range_tombstone_count() == 0 {
+            return Arc::clone(settled);
+        }
+        let active = self.active.range_tombstones();
+        Arc::new(RangeTombstones::union([settled.as_ref(), active.as_ref()]))
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View")
+            .field("memtables", &(1 + self.frozen.len()))
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The current view.
+pub(crate) struct ViewCell {
+    current: Atomic<Arc<View>>,
+    /// Serialises replacements.
+    writer: Mutex<()>,
+}
+
+impl ViewCell {
+    pub(crate) fn new(view: View) -> Self {
+        Self { current: Atomic::new(Arc::new(view)), writer: Mutex::new(()) }
+    }
+
+    /// Runs `read` on the current view. Nothing of the view may outlive the call, which the borrow ensures.
+    #[inline]
+    pub(crate) fn with<R>(&self, read: impl FnOnce(&Arc<View>) -> R) -> R {
+        let guard = epoch::pin();
+        // Acquire: pairs with the release in `update`; everything in the view was built before.
+        let shared = self.current.load(Ordering::Acquire, &guard);
+        // SAFETY: the pointer is never null, and the pinned guard keeps what it points to alive until it is dropped, below.
+        let view = unsafe { shared.deref() };
+        read(view)
+    }
+
+    /// The current view, to keep.
+    pub(crate) fn load(&self) -> Arc<View> {
+        self.with(Arc::clone)
+    }
+
+    /// Replaces the view by what `change` makes of it.
+    pub(crate) fn update(&self, change: impl FnOnce(&View) -> View) {
+        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = epoch::pin();
+        // Acquire, although only writers store: the previous one may have been another thread.
+        let shared = self.current.load(Ordering::Acquire, &guard);
+        // SAFETY: never null, and kept alive by the guard.
+        let old = unsafe { shared.deref() };
+        let next = Owned::new(Arc::new(change(old)));
+        let old = self.current.swap(next, Ordering::AcqRel, &guard);
+        // SAFETY: `old` is no longer reachable through the cell, and was swapped out exactly once.
+        unsafe { guard.defer_destroy(old) };
+        guard.flush();
+    }
+
+    /// Helps the epochs along, so that replaced views (and the memtables and files they hold) go away soon even if no reader comes
+    /// by. Called by background threads after they have changed the view.
+    pub(crate) fn collect() {
+        for _ in 0..4 {
+            epoch::pin().flush();
+        }
+    }
+}
+
+impl Drop for ViewCell {
+    fn drop(&mut self) {
+        let cell = std::mem::replace(&mut self.current, Atomic::null());
+        // SAFETY: `&mut self` proves that no reader is left, and the pointer is never null while the cell lives.
+        drop(unsafe { cell.into_owned() });
+        Self::collect();
+    }
+}
+
+impl std::fmt::Debug for ViewCell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.with(|view| view.fmt(f))
+    }
+}

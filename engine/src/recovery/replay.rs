@@ -1,0 +1,165 @@
+//! From the log back into memtables, and, where they fill up, into tables.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustlite_io::{FileSystem, OpenMode};
+
+use crate::batch::Records;
+use crate::compaction::flush::write_tables;
+use crate::compaction::output::OutputContext;
+use crate::compaction::retention::Retention;
+use crate::error::{Error, Result};
+use crate::file_name::FileName;
+use crate::key::{KeyspaceId, Sequence, Trailer, ValueKind};
+use crate::manifest::{VersionEdit, VersionSet};
+use crate::memtable::{Memtable, Splice};
+use crate::options::Options;
+use crate::read::view::FrozenMemtable;
+use crate::sstable::{Table, TableEnv};
+use crate::wal::Lsn;
+use crate::wal::entry::Header;
+use crate::wal::reader::{LogTail, replay};
+
+/// What the log held beyond the tables.
+pub(crate) struct Replayed {
+    pub(crate) tail: LogTail,
+    pub(crate) active: Arc<Memtable>,
+    /// Only when nothing may be written; newest first.
+    pub(crate) frozen: Vec<Arc<FrozenMemtable>>,
+    /// Where the log stood when `active` was begun.
+    pub(crate) active_begin: Lsn,
+    /// The next record's sequence number.
+    pub(crate) next_sequence: Sequence,
+}
+
+/// Makes the log's files durable as they are, so that recovery does not decide on bytes that a later crash takes back.
+pub(crate) fn sync_log_files(file_system: &dyn FileSystem, directory: &Path) -> Result<()> {
+    for entry in file_system.list(directory)? {
+        if let Some(name @ FileName::Log(_)) = FileName::parse(&entry.name) {
+            file_system.open(&name.path(directory), OpenMode::ReadWrite)?.sync_data()?;
+        }
+    }
+    Ok(())
+}
+
+/// Replays the log. Full memtables become tables if `writable`, else they are kept.
+pub(crate) fn replay_log(
+    env: &TableEnv,
+    versions: &VersionSet,
+    options: &Options,
+    writable: bool,
+) -> Result<Replayed> {
+    let start = versions.log_start();
+    let mut target = Target {
+        env,
+        versions,
+        options,
+        writable,
+        keyspaces: versions.keyspaces().iter().map(|keyspace| keyspace.id).collect(),
+        active: Arc::new(Memtable::new(options.memtable_bytes)?),
+        active_begin: start,
+        frozen: Vec::new(),
+        last_sequence: versions.last_sequence(),
+    };
+    let tail = replay(&*env.fs, &env.directory, env.database_id, start, |header, payload, path| {
+        target.make_room(header.lsn)?;
+        target.apply(header, payload, path)
+    })?;
+    Ok(Replayed {
+        next_sequence: tail.next_sequence.max(versions.last_sequence() + 1),
+        tail,
+        active: target.active,
+        frozen: target.frozen,
+        active_begin: target.active_begin,
+    })
+}
+
+struct Target<'a> {
+    env: &'a TableEnv,
+    versions: &'a VersionSet,
+    options: &'a Options,
+    writable: bool,
+    keyspaces: HashSet<KeyspaceId>,
+    active: Arc<Memtable>,
+    active_begin: Lsn,
+    frozen: Vec<Arc<FrozenMemtable>>,
+    last_sequence: Sequence,
+}
+
+impl Target<'_> {
+    /// Before the entry at `lsn`: replaces a full memtable.
+    fn make_room(&mut self, lsn: Lsn) -> Result<()> {
+        if self.active.memory_usage() < self.options.memtable_bytes || self.active.is_empty() {
+            return Ok(());
+        }
+        let next = Memtable::new(self.options.memtable_bytes)?;
+        let full = Arc::new(FrozenMemtable {
+            memtable: std::mem::replace(&mut self.active, Arc::new(next)),
+            last_sequence: self.last_sequence,
+            log_end: lsn,
+        });
+        self.active_begin = lsn;
+        if self.writable {
+            flush_recovered(self.env, self.versions, self.options, &full)
+        } else {
+            self.frozen.insert(0, full);
+            Ok(())
+        }
+    }
+
+    fn apply(&mut self, header: &Header, payload: &[u8], path: &Path) -> Result<()> {
+        let malformed = |detail: &str| {
+            Error::corruption(path, header.lsn, "log entry", format!("{detail}, at this LSN"))
+        };
+        let mut splice = Splice::default();
+        let mut count = 0;
+        for record in Records::new(payload) {
+            let record = record.map_err(|_| malformed("the batch does not decode"))?;
+            let sequence = header.sequence + u64::from(count);
+            count += 1;
+            if count > header.count {
+                break;
+            }
+            // Writes to a keyspace that was dropped later.
+            if !KeyspaceId::of(record.key).is_some_and(|id| self.keyspaces.contains(&id)) {
+                continue;
+            }
+            if record.kind == ValueKind::RangeDelete {
+                self.active.add_range_tombstone(record.key, record.value, sequence);
+            } else {
+                let trailer = Trailer::new(sequence, record.kind);
+                self.active.insert(record.key, trailer, record.value, &mut splice)?;
+            }
+        }
+        if count != header.count {
+            return Err(malformed("the batch has another number of records than its header"));
+        }
+        self.last_sequence = header.sequence + u64::from(count).saturating_sub(1);
+        Ok(())
+    }
+}
+
+/// Writes a memtable as tables and makes them part of the database, before there is anybody to see it.
+fn flush_recovered(
+    env: &TableEnv,
+    versions: &VersionSet,
+    options: &Options,
+    full: &FrozenMemtable,
+) -> Result<()> {
+    let context =
+        OutputContext { env, versions, limiter: None, table_bytes: options.table_bytes };
+    let retention = Retention::new(vec![full.last_sequence], false);
+    let tables = write_tables(&context, full, &retention)?;
+    env.fs.sync_dir(&env.directory)?;
+    let opened: Result<Vec<_>> = tables.iter().map(|new| Table::open(env, &new.meta)).collect();
+    let edit = VersionEdit {
+        added: tables.iter().map(|new| (0, new.meta.clone())).collect(),
+        log_start: Some(full.log_end),
+        last_sequence: Some(full.last_sequence),
+        ..VersionEdit::default()
+    };
+    versions.apply(edit, opened?)?;
+    Ok(())
+}

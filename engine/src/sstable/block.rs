@@ -1,0 +1,316 @@
+//! A data block, searched where it lies.
+//!
+//! ```text
+//! block  = count u16               records, at least 1
+//!          prefix length u16
+//!          reserved u32            zero
+//!          tags [u8; count]        8 bits of each key's hash; zero padded to a multiple of 16
+//!          prefix                  what all keys of the block begin with; zero padded to a multiple of 8
+//!          heads [u64; count]      first 8 bytes of each key after the prefix, as numbers; missing bytes are zero
+//!          offsets [u16; count]    where each record begins, counted from the first
+//!          record*
+//!          padding                 perhaps zeros up to the end of a page
+//!
+//! record = key length after the prefix varint
+//!          sequence number varint, kind u8
+//!          value length varint
+//!          key bytes after prefix and head
+//!          value
+//! ```
+//!
+//! Count, prefix length and the tags of 48 records share the first cache line, so that a point read finds its record with one
+//! line of tags, one of heads, one of offsets and the record itself. A seek is a binary search among the heads.
+//! Nothing is believed: every access is checked against the block's bytes, and what does not fit is `None`.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use super::simd::{TAG_LANES, match_tags, prefetch};
+use crate::coding::read_varint;
+use crate::key::{Sequence, Trailer, head_of};
+use crate::limits::SEQUENCE_MAX;
+
+/// Count, prefix length and reserved bytes.
+pub(super) const BLOCK_HEADER_BYTES: usize = 8;
+
+/// Width of a head.
+pub(super) const HEAD_BYTES: usize = 8;
+
+/// Where the arrays of a block of one page mostly end.
+const ARRAYS_BYTES: usize = 448;
+
+/// Starts bringing in the arrays of a block that is about to be searched: a search touches a line of each in turn, and waiting
+/// for them together is cheaper than one after the other.
+#[inline]
+pub(super) fn prefetch_arrays(block: &[u8]) {
+    for line in block.chunks(64).take(ARRAYS_BYTES / 64) {
+        prefetch(line);
+    }
+}
+
+/// The tag of a key: bits of its hash that the filter does not use.
+#[inline]
+pub(super) fn tag_of(hash: u64) -> u8 {
+    (hash >> 32) as u8
+}
+
+/// Where a block's arrays begin.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct BlockLayout {
+    count: u32,
+    prefix_len: u32,
+    prefix_at: u32,
+    heads_at: u32,
+    offsets_at: u32,
+    records_at: u32,
+}
+
+impl BlockLayout {
+    /// The layout of a block with `count` records and a prefix of `prefix_len` bytes.
+    pub(super) fn new(count: usize, prefix_len: usize) -> Self {
+        let prefix_at = BLOCK_HEADER_BYTES + count.next_multiple_of(TAG_LANES);
+        let heads_at = prefix_at + prefix_len.next_multiple_of(8);
+        let offsets_at = heads_at + HEAD_BYTES * count;
+        Self {
+            count: count as u32,
+            prefix_len: prefix_len as u32,
+            prefix_at: prefix_at as u32,
+            heads_at: heads_at as u32,
+            offsets_at: offsets_at as u32,
+            records_at: (offsets_at + 2 * count) as u32,
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    pub(super) fn prefix_len(&self) -> usize {
+        self.prefix_len as usize
+    }
+
+    pub(super) fn records_at(&self) -> usize {
+        self.records_at as usize
+    }
+}
+
+/// A record, as it lies in its block.
+#[derive(Debug, Clone)]
+pub(super) struct Record<'a> {
+    /// Length of the key after the prefix.
+    pub(super) suffix_len: usize,
+    pub(super) trailer: Trailer,
+    /// The key after prefix and head.
+    pub(super) rest: &'a [u8],
+    /// Where the value is, counted from the start of the block. Its end is where the next record begins.
+    pub(super) value: Range<usize>,
+}
+
+impl Record<'_> {
+    /// The order of this record's key and `suffix`, both after the prefix, given that their heads are equal.
+    #[inline]
+    fn compare_after_head(&self, suffix: &[u8]) -> Ordering {
+        let rest = suffix.get(HEAD_BYTES..).unwrap_or_default();
+        // Heads pad with zeros: of two keys with the same bytes so far, the shorter one sorts first.
+        self.rest.cmp(rest).then_with(|| self.suffix_len.cmp(&suffix.len()))
+    }
+}
+
+/// Where a key lies relative to the keys of a block.
+enum Place<'k> {
+    Before,
+    After,
+    /// Shares the prefix; this is what follows it.
+    Within(&'k [u8]),
+}
+
+/// A block's bytes and where its arrays begin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockView<'a> {
+    bytes: &'a [u8],
+    layout: BlockLayout,
+}
+
+impl<'a> BlockView<'a> {
+    /// Reads the header; `None` if the arrays do not fit into `bytes`.
+    #[inline]
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let header: &[u8; BLOCK_HEADER_BYTES] = bytes.first_chunk()?;
+        let [count_low, count_high, prefix_low, prefix_high, ..] = *header;
+        let count = usize::from(u16::from_le_bytes([count_low, count_high]));
+        let prefix_len = usize::from(u16::from_le_bytes([prefix_low, prefix_high]));
+        let layout = BlockLayout::new(count, prefix_len);
+        (count > 0 && layout.records_at() <= bytes.len()).then_some(Self { bytes, layout })
+    }
+
+    /// A block whose header was read before.
+    #[inline]
+    pub(super) fn with_layout(bytes: &'a [u8], layout: BlockLayout) -> Self {
+        Self { bytes, layout }
+    }
+
+    pub(super) fn layout(&self) -> BlockLayout {
+        self.layout
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.layout.count()
+    }
+
+    #[inline]
+    pub(super) fn prefix(&self) -> Option<&'a [u8]> {
+        self.bytes.get(self.layout.prefix_at as usize..)?.get(..self.layout.prefix_len())
+    }
+
+    #[inline]
+    fn heads(&self) -> Option<&'a [[u8; HEAD_BYTES]]> {
+        let heads =
+            self.bytes.get(self.layout.heads_at as usize..self.layout.offsets_at as usize)?;
+        Some(heads.as_chunks().0)
+    }
+
+    #[inline]
+    pub(super) fn head(&self, index: usize) -> Option<u64> {
+        let at = self.layout.heads_at as usize + index * HEAD_BYTES;
+        Some(u64::from_le_bytes(*self.bytes.get(at..)?.first_chunk()?))
+    }
+
+    pub(super) fn tag(&self, index: usize) -> Option<u8> {
+        self.bytes.get(BLOCK_HEADER_BYTES + index).copied()
+    }
+
+    /// Where record `index` begins, counted from the start of the block.
+    #[inline]
+    pub(super) fn record_offset(&self, index: usize) -> Option<usize> {
+        let at = self.layout.offsets_at as usize + index * 2;
+        let offset = u16::from_le_bytes(*self.bytes.get(at..)?.first_chunk()?);
+        Some(self.layout.records_at() + usize::from(offset))
+    }
+
+    /// The record that begins at byte `at` of the block.
+    #[inline]
+    pub(super) fn record_at(&self, at: usize) -> Option<Record<'a>> {
+        let input = self.bytes.get(at..)?;
+        let (suffix_len, a) = read_varint(input)?;
+        let (sequence, b) = read_varint(input.get(a..)?)?;
+        let kind = *input.get(a + b)?;
+        let (value_len, c) = read_varint(input.get(a + b + 1..)?)?;
+        let body = input.get(a + b + 1 + c..)?;
+        let rest_len = suffix_len.saturating_sub(HEAD_BYTES as u64);
+        if sequence > SEQUENCE_MAX
+            || rest_len > body.len() as u64
+            || value_len > body.len() as u64 - rest_len
+        {
+            return None;
+        }
+        let rest_len = rest_len as usize;
+        let value_at = at + (input.len() - body.len()) + rest_len;
+        Some(Record {
+            suffix_len: suffix_len as usize,
+            trailer: Trailer(sequence << 8 | u64::from(kind)),
+            rest: body.get(..rest_len)?,
+            value: value_at..value_at + value_len as usize,
+        })
+    }
+
+    /// Record `index`.
+    #[inline]
+    pub(super) fn record(&self, index: usize) -> Option<Record<'a>> {
+        self.record_at(self.record_offset(index)?)
+    }
+
+    #[inline]
+    fn place<'k>(&self, key: &'k [u8]) -> Option<Place<'k>> {
+        let prefix = self.prefix()?;
+        if let Some(suffix) = key.strip_prefix(prefix) {
+            return Some(Place::Within(suffix));
+        }
+        // Not equal to the prefix where both have bytes, or too short: then it sorts before the prefix.
+        Some(if key < prefix { Place::Before } else { Place::After })
+    }
+
+    /// The newest version of `key` with a sequence number of at most `snapshot`.
+    #[inline]
+    pub(super) fn find(
+        &self,
+        key: &[u8],
+        hash: u64,
+        snapshot: Sequence,
+    ) -> Option<Option<Record<'a>>> {
+        let Place::Within(suffix) = self.place(key)? else { return Some(None) };
+        let head = head_of(suffix);
+        let tags = self.bytes.get(BLOCK_HEADER_BYTES..self.layout.prefix_at as usize)?;
+        let (groups, _) = tags.as_chunks::<TAG_LANES>();
+        for (group, tags) in groups.iter().enumerate() {
+            let mut matches = match_tags(tags, tag_of(hash));
+            while matches != 0 {
+                let index = group * TAG_LANES + matches.trailing_zeros() as usize;
+                matches &= matches - 1;
+                // Padding can match too: it lies behind the last record.
+                if index >= self.count() {
+                    return Some(None);
+                }
+                if self.head(index)? != head {
+                    continue;
+                }
+                let record = self.record(index)?;
+                if record.compare_after_head(suffix).is_eq() {
+                    if record.trailer.sequence() <= snapshot {
+                        return Some(Some(record));
+                    }
+                    return self.find_older(key, suffix, snapshot);
+                }
+            }
+        }
+        Some(None)
+    }
+
+    /// Like [`find`](Self::find), where the newest version in the block is too new.
+    #[cold]
+    fn find_older(
+        &self,
+        key: &[u8],
+        suffix: &[u8],
+        snapshot: Sequence,
+    ) -> Option<Option<Record<'a>>> {
+        let index = self.lower_bound(key, Trailer::seek(snapshot))?;
+        if index >= self.count() || self.head(index)? != head_of(suffix) {
+            return Some(None);
+        }
+        let record = self.record(index)?;
+        Some(record.compare_after_head(suffix).is_eq().then_some(record))
+    }
+
+    /// The number of records strictly before (`key`, `trailer`) in internal-key order.
+    pub(super) fn lower_bound(&self, key: &[u8], trailer: Trailer) -> Option<usize> {
+        let suffix = match self.place(key)? {
+            Place::Before => return Some(0),
+            Place::After => return Some(self.count()),
+            Place::Within(suffix) => suffix,
+        };
+        let head = head_of(suffix);
+        let heads = self.heads()?;
+        let first = heads.partition_point(|&bytes| u64::from_le_bytes(bytes) < head);
+        let equal = heads.get(first..)?;
+        let mut low = first;
+        let mut high = match equal.get(1) {
+            // Mostly at most one key has this head.
+            Some(&second) if u64::from_le_bytes(second) == head => {
+                first + equal.partition_point(|&bytes| u64::from_le_bytes(bytes) == head)
+            }
+            _ => first + usize::from(equal.first() == Some(&head.to_le_bytes())),
+        };
+        while low < high {
+            let middle = low.midpoint(high);
+            let record = self.record(middle)?;
+            let order =
+                record.compare_after_head(suffix).then_with(|| trailer.cmp(&record.trailer));
+            if order.is_lt() {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Some(low)
+    }
+}

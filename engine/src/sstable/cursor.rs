@@ -1,0 +1,229 @@
+//! A cursor over a table's map, in both directions.
+//!
+//! It owns a share of the table, so it may outlive everything else that knows the table. Values are slices of the map or of the
+//! decompressed block that the cursor is in. Once it has moved through two blocks in a row it asks the kernel to read ahead,
+//! because the map itself is set up for point reads.
+
+use std::sync::Arc;
+
+use rustlite_io::Advice;
+
+use super::block::prefetch_arrays;
+use super::index::Place;
+use super::position::Position;
+use super::table::{DataBlock, Table};
+use crate::cursor::Cursor;
+use crate::error::Result;
+use crate::key::Trailer;
+
+/// How far a scan reads ahead, in bytes.
+const WINDOW_BYTES: u64 = 256 << 10;
+
+/// Blocks in a row that make a scan.
+const SCAN_BLOCKS: u32 = 2;
+
+/// A position in a table.
+#[derive(Debug)]
+pub(crate) struct TableCursor {
+    table: Arc<Table>,
+    /// Which block `block` is.
+    index: usize,
+    block: DataBlock,
+    position: Position,
+    valid: bool,
+    /// Blocks walked through without a seek.
+    walked: u32,
+    /// How far in either direction the kernel was asked to read ahead.
+    asked_until: u64,
+    asked_from: u64,
+}
+
+impl TableCursor {
+    pub(super) fn new(table: Arc<Table>) -> Self {
+        Self {
+            table,
+            index: usize::MAX,
+            block: DataBlock::default(),
+            position: Position::new(),
+            valid: false,
+            walked: 0,
+            asked_until: 0,
+            asked_from: u64::MAX,
+        }
+    }
+
+    /// Enters block `index`; false if there is none. A record must be chosen next.
+    fn enter(&mut self, index: usize) -> Result<bool> {
+        let Some(place) = self.table.index.place(&self.table.map, index) else {
+            return Ok(false);
+        };
+        if self.walked >= SCAN_BLOCKS {
+            self.read_ahead(place, index > self.index);
+        }
+        self.block = self.table.data_block(index, place)?;
+        self.index = index;
+        let bytes = self.table.bytes_of(&self.block);
+        if self.walked == 0 {
+            // A scan goes through the block in order, and the processor foresees that by itself.
+            prefetch_arrays(bytes);
+        }
+        let entered = self.position.enter(bytes);
+        entered.ok_or_else(|| self.malformed())?;
+        Ok(true)
+    }
+
+    /// Keeps the kernel at least half a window ahead of a scan in either direction.
+    fn read_ahead(&mut self, place: Place, forward: bool) {
+        let data_end = self.table.index.data_end();
+        let wanted = if forward {
+            if self.asked_until >= (place.offset + WINDOW_BYTES / 2).min(data_end) {
+                return;
+            }
+            let start = self.asked_until.max(place.offset);
+            self.asked_until = (place.offset + WINDOW_BYTES).min(data_end);
+            start..self.asked_until
+        } else {
+            if self.asked_from <= place.offset.saturating_sub(WINDOW_BYTES / 2) {
+                return;
+            }
+            let end = self.asked_from.min(place.end);
+            self.asked_from = place.offset.saturating_sub(WINDOW_BYTES);
+            self.asked_from..end
+        };
+        self.table.map.advise(Advice::WillNeed, wanted.start as usize..wanted.end as usize);
+    }
+
+    #[cold]
+    fn malformed(&self) -> crate::Error {
+        let place = self.table.index.place(&self.table.map, self.index);
+        self.table.malformed_block(place.map_or(0, |place| place.offset))
+    }
+
+    /// To record `at` of the block.
+    fn set(&mut self, at: usize) -> Result<()> {
+        let set = self.position.set(self.table.bytes_of(&self.block), at);
+        set.ok_or_else(|| self.malformed())?;
+        self.valid = true;
+        Ok(())
+    }
+
+    fn lower_bound(&self, key: &[u8], trailer: Trailer) -> Result<usize> {
+        let block = self.table.bytes_of(&self.block);
+        self.position.lower_bound(block, key, trailer).ok_or_else(|| self.malformed())
+    }
+
+    fn begin_seek(&mut self) {
+        self.valid = false;
+        self.walked = 0;
+        self.asked_until = 0;
+        self.asked_from = u64::MAX;
+    }
+
+    /// Leaves the block at its end.
+    #[inline(never)]
+    fn next_block(&mut self) -> Result<()> {
+        self.walked = self.walked.saturating_add(1);
+        if self.enter(self.index + 1)? {
+            self.set(0)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the block at its start.
+    #[inline(never)]
+    fn previous_block(&mut self) -> Result<()> {
+        self.walked = self.walked.saturating_add(1);
+        match self.index.checked_sub(1) {
+            Some(previous) if self.enter(previous)? => self.set(self.position.count() - 1),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Cursor for TableCursor {
+    #[inline]
+    fn valid(&self) -> bool {
+        self.valid
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.begin_seek();
+        if self.enter(0)? {
+            self.set(0)?;
+        }
+        Ok(())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.begin_seek();
+        let Some(last) = self.table.index.count().checked_sub(1) else { return Ok(()) };
+        if self.enter(last)? {
+            self.set(self.position.count() - 1)?;
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
+        self.begin_seek();
+        let mut index = self.table.find_block(key)?;
+        // Only versions of one key that fill whole blocks make this go round more than twice.
+        while self.enter(index)? {
+            let at = self.lower_bound(key, trailer)?;
+            if at < self.position.count() {
+                return self.set(at);
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    fn seek_before(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
+        self.seek(key, trailer)?;
+        if self.valid { self.prev() } else { self.seek_to_last() }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        debug_assert!(self.valid, "next needs a position");
+        // An error on the way must not leave the old position behind.
+        self.valid = false;
+        match self.position.advance(self.table.bytes_of(&self.block)) {
+            Some(true) => {
+                self.valid = true;
+                Ok(())
+            }
+            Some(false) => self.next_block(),
+            None => Err(self.malformed()),
+        }
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        debug_assert!(self.valid, "prev needs a position");
+        self.valid = false;
+        match self.position.retreat(self.table.bytes_of(&self.block)) {
+            Some(true) => {
+                self.valid = true;
+                Ok(())
+            }
+            Some(false) => self.previous_block(),
+            None => Err(self.malformed()),
+        }
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.position.key()
+    }
+
+    #[inline]
+    fn trailer(&self) -> Trailer {
+        self.position.trailer()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        let block = self.table.bytes_of(&self.block);
+        block.get(self.position.value()).expect("the record was checked when it was entered")
+    }
+}

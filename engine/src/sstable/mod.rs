@@ -1,0 +1,34 @@
+//! Sorted tables: immutable files of records in internal-key order, searched in place in a memory map.
+//!
+//! [`format`] holds the diagram of the file. A [`TableWriter`] makes one from sorted records; a [`Table`] answers point
+//! reads and hands out cursors: [`TableCursor`] over the map for reads, [`TableStream`] over large overlapped reads for
+//! compactions. Whatever the bytes of a file are, reading it gives the records that were written or an error that names
+//! the file and the place: never a wrong record, a panic or an unbounded allocation.
+
+mod block;
+mod block_builder;
+mod cache;
+mod compression;
+mod cursor;
+mod filter;
+mod format;
+mod index;
+pub(crate) mod meta;
+mod position;
+mod properties;
+mod simd;
+mod stream;
+mod table;
+mod tombstones;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use cache::BlockCache;
+pub(crate) use cursor::TableCursor;
+pub(crate) use meta::TableMeta;
+pub(crate) use stream::TableStream;
+pub(crate) use table::{Table, TableEnv, TableValue};
+pub(crate) use writer::{TableOptions, TableWriter};

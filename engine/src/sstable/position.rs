@@ -1,0 +1,112 @@
+//! A position inside one data block, and the key that it stands on, put together.
+//!
+//! The key is kept contiguous: the block's prefix is written once per block, head and rest once per record. The block's bytes
+//! belong to the cursor, which passes them to every call; `None` means that they do not hold what their header promises.
+
+use std::ops::Range;
+
+use super::block::{BlockLayout, BlockView, HEAD_BYTES, Record};
+use crate::key::Trailer;
+
+/// Where a cursor stands in its block.
+#[derive(Debug)]
+pub(super) struct Position {
+    layout: BlockLayout,
+    index: usize,
+    /// Where the record after this one begins.
+    next_at: usize,
+    key: Vec<u8>,
+    trailer: Trailer,
+    value: Range<usize>,
+}
+
+impl Position {
+    pub(super) fn new() -> Self {
+        Self {
+            layout: BlockLayout::default(),
+            index: 0,
+            next_at: 0,
+            key: Vec::new(),
+            trailer: Trailer::OLDEST,
+            value: 0..0,
+        }
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub(super) fn trailer(&self) -> Trailer {
+        self.trailer
+    }
+
+    /// Where the value is in the block.
+    pub(super) fn value(&self) -> Range<usize> {
+        self.value.clone()
+    }
+
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Enters a block; `set` must follow.
+    pub(super) fn enter(&mut self, block: &[u8]) -> Option<()> {
+        let view = BlockView::parse(block)?;
+        self.layout = view.layout();
+        self.key.clear();
+        self.key.extend_from_slice(view.prefix()?);
+        Some(())
+    }
+
+    /// Number of records in the block.
+    pub(super) fn count(&self) -> usize {
+        self.layout.count()
+    }
+
+    /// The number of records of the block before (`key`, `trailer`).
+    pub(super) fn lower_bound(&self, block: &[u8], key: &[u8], trailer: Trailer) -> Option<usize> {
+        BlockView::with_layout(block, self.layout).lower_bound(key, trailer)
+    }
+
+    /// To record `index` of the block.
+    pub(super) fn set(&mut self, block: &[u8], index: usize) -> Option<()> {
+        let at = BlockView::with_layout(block, self.layout).record_offset(index)?;
+        self.index = index;
+        self.take(block, at)
+    }
+
+    /// To the next record of the block; false if there is none.
+    #[inline]
+    pub(super) fn advance(&mut self, block: &[u8]) -> Option<bool> {
+        if self.index + 1 >= self.count() {
+            return Some(false);
+        }
+        self.index += 1;
+        self.take(block, self.next_at)?;
+        Some(true)
+    }
+
+    /// To the previous record of the block; false if there is none.
+    pub(super) fn retreat(&mut self, block: &[u8]) -> Option<bool> {
+        let Some(index) = self.index.checked_sub(1) else { return Some(false) };
+        self.set(block, index)?;
+        Some(true)
+    }
+
+    #[inline]
+    fn take(&mut self, block: &[u8], at: usize) -> Option<()> {
+        let view = BlockView::with_layout(block, self.layout);
+        let head = view.head(self.index)?;
+        let Record { suffix_len, trailer, rest, value } = view.record_at(at)?;
+        self.key.truncate(self.layout.prefix_len());
+        self.key.extend_from_slice(&head.to_be_bytes());
+        if suffix_len < HEAD_BYTES {
+            self.key.truncate(self.layout.prefix_len() + suffix_len);
+        }
+        self.key.extend_from_slice(rest);
+        self.trailer = trailer;
+        self.next_at = value.end;
+        self.value = value;
+        Some(())
+    }
+}

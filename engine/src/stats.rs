@@ -1,0 +1,183 @@
+//! Numbers about an open database, for people and for machines.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::core::Core;
+use crate::limits::LEVELS;
+
+/// Size of one level of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct LevelStats {
+    /// Table files.
+    pub tables: usize,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Sorted runs: the tables that a lookup may have to ask. At most 1 below level 0.
+    pub runs: usize,
+}
+
+/// Numbers about an open database. Totals count from when it was opened. Prints as a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Which I/O backend is in use, and why, if it is a fallback.
+    pub io: String,
+    /// How the log is written; empty without a log.
+    pub log: String,
+    /// The newest visible sequence number.
+    pub sequence: u64,
+    /// Memtables in memory, the active one included.
+    pub memtables: usize,
+    /// Bytes of all memtables.
+    pub memtable_bytes: u64,
+    /// Bytes of decompressed blocks in the cache.
+    pub block_cache_bytes: u64,
+    /// Lookups that the block cache answered.
+    pub block_cache_hits: u64,
+    /// Lookups that the block cache did not answer.
+    pub block_cache_misses: u64,
+    /// Bytes of indexes and filters of all tables; they live in memory maps, which the kernel can reclaim.
+    pub index_and_filter_bytes: u64,
+    /// The bound on private memory that the options set: memtables, block cache, and buffers of background work.
+    pub memory_bound_bytes: u64,
+    /// Bytes of log segment files in use.
+    pub log_bytes: u64,
+    /// The levels of the tree, level 0 first.
+    pub levels: [LevelStats; LEVELS],
+    /// Live snapshots.
+    pub snapshots: usize,
+    /// The oldest sequence number that a snapshot holds.
+    pub oldest_snapshot: Option<u64>,
+    /// Bytes of batches that were committed.
+    pub user_bytes_written: u64,
+    /// Memtables flushed.
+    pub flushes: u64,
+    /// Bytes of tables that flushes wrote.
+    pub flush_bytes_written: u64,
+    /// Compactions, trivial moves not included.
+    pub compactions: u64,
+    /// Compactions that only moved a table.
+    pub trivial_moves: u64,
+    /// Bytes that compactions read.
+    pub compaction_bytes_read: u64,
+    /// Bytes that compactions wrote.
+    pub compaction_bytes_written: u64,
+    /// Bytes by which levels exceed their targets.
+    pub compaction_debt_bytes: u64,
+    /// Time that writers were held back, over all threads.
+    pub stalled: Duration,
+    /// Why writes are refused, if they are.
+    pub failure: Option<String>,
+}
+
+impl Stats {
+    pub(crate) fn gather(core: &Core) -> Self {
+        let view = core.views.load();
+        let mut levels = [LevelStats::default(); LEVELS];
+        for (number, level) in levels.iter_mut().enumerate() {
+            level.tables = view.version.level_len(number);
+            level.bytes = view.version.level_bytes(number);
+            level.runs = view.version.level_runs(number).iter().filter(|run| !run.is_empty()).count();
+        }
+        let (snapshots, oldest_snapshot) = core.snapshots.summary();
+        let (_, _, log_bytes) = core.pipeline.log_position();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &core.counters;
+        let cache = &core.env.cache;
+        Self {
+            io: core.file_system.description(),
+            log: core.pool.as_ref().map(|pool| pool.device().description()).unwrap_or_default(),
+            sequence: core.pipeline.visible(),
+            memtables: 1 + view.frozen.len(),
+            memtable_bytes: view.memtables().map(|memtable| memtable.memory_usage() as u64).sum(),
+            block_cache_bytes: cache.used_bytes(),
+            block_cache_hits: cache.hits(),
+            block_cache_misses: cache.misses(),
+            index_and_filter_bytes: view
+                .version
+                .tables()
+                .map(|(_, handle)| handle.table.index_and_filter_bytes())
+                .sum(),
+            memory_bound_bytes: core.options.memory_bound_bytes(),
+            log_bytes,
+            levels,
+            snapshots,
+            oldest_snapshot,
+            user_bytes_written: count(&counters.user_bytes_written),
+            flushes: count(&counters.flushes),
+            flush_bytes_written: count(&counters.flush_bytes_written),
+            compactions: count(&counters.compactions),
+            trivial_moves: count(&counters.trivial_moves),
+            compaction_bytes_read: count(&counters.compaction_bytes_read),
+            compaction_bytes_written: count(&counters.compaction_bytes_written),
+            compaction_debt_bytes: core.debt_bytes(&view.version),
+            stalled: core.pipeline.stall().stalled(),
+            failure: core.pipeline.failure().map(ToString::to_string),
+        }
+    }
+
+    /// Bytes of all tables.
+    #[must_use]
+    pub fn table_bytes(&self) -> u64 {
+        self.levels.iter().map(|level| level.bytes).sum()
+    }
+
+    /// Bytes written to tables for each byte that the user wrote; the log is not counted.
+    #[must_use]
+    pub fn write_amplification(&self) -> f64 {
+        let written = self.flush_bytes_written + self.compaction_bytes_written;
+        written as f64 / self.user_bytes_written.max(1) as f64
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |name: &str, value: String| writeln!(f, "{name:<24} {value}");
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        line("I/O", self.io.clone())?;
+        line("log", format!("{}; {}", self.log, mib(self.log_bytes)))?;
+        line("memtables", format!("{}; {}", self.memtables, mib(self.memtable_bytes)))?;
+        line(
+            "block cache",
+            format!(
+                "{}; {} hits, {} misses",
+                mib(self.block_cache_bytes),
+                self.block_cache_hits,
+                self.block_cache_misses
+            ),
+        )?;
+        line("indexes and filters", mib(self.index_and_filter_bytes))?;
+        line("memory bound", mib(self.memory_bound_bytes))?;
+        for (number, level) in self.levels.iter().enumerate().filter(|(_, level)| level.tables > 0) {
+            line(
+                &format!("level {number}"),
+                format!("{} tables, {} runs, {}", level.tables, level.runs, mib(level.bytes)),
+            )?;
+        }
+        line("snapshots", self.snapshots.to_string())?;
+        line(
+            "flushes",
+            format!("{}; {} written", self.flushes, mib(self.flush_bytes_written)),
+        )?;
+        line(
+            "compactions",
+            format!(
+                "{} and {} moves; {} read, {} written",
+                self.compactions,
+                self.trivial_moves,
+                mib(self.compaction_bytes_read),
+                mib(self.compaction_bytes_written)
+            ),
+        )?;
+        line("compaction debt", mib(self.compaction_debt_bytes))?;
+        line("write amplification", format!("{:.2}", self.write_amplification()))?;
+        line("writers held back", format!("{:.3} s", self.stalled.as_secs_f64()))?;
+        match &self.failure {
+            Some(failure) => line("failed", failure.clone()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Segment files: their header, and the pool that has one ready before it is needed.
+//!
+//! ```text
+//! offset  size  field (first block of the file; the rest of the block is zero)
+//!      0     4  magic "RLWL"
+//!      4     2  format version (1)
+//!      6     2  reserved, zero
+//!      8     4  block size: frames are whole multiples of it
+//!     12     4  reserved, zero
+//!     16     8  database id
+//!     24     8  segment number, the one in the file name
+//!     32     8  xxh3 of bytes 0..32
+//! ```
+//!
+//! A segment is *prepared* (created or recycled, header durable, name durable), then *taken* by the log writer, then *retired* once
+//! all its data is in tables: it gets a name that recovery does not read, until it is recycled under a new number. Recycling renames
+//! before it rewrites the header, so a header whose number differs from the name marks a segment that was never used under that name.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustlite_io::{AlignedBuffer, FileSystem, LogDevice, LogLane, LogSegment};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::coding::Decoder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::file_name::{FileName, FileNumber};
+use crate::wal::entry::Seed;
+
+/// Bytes of the header that mean something.
+pub(crate) const HEADER_BYTES: usize = 40;
+
+/// The log format this build writes, and the newest it reads.
+pub(crate) const FORMAT_VERSION: u16 = 1;
+
+const MAGIC: &[u8; 4] = b"RLWL";
+
+/// A new database's first segment is small, so that opening is quick; each later one is this many times larger.
+const GROWTH: u64 = 4;
+const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+
+/// What a segment's first block says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) block_bytes: u32,
+    pub(crate) database_id: u64,
+    pub(crate) number: FileNumber,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        out[..4].copy_from_slice(MAGIC);
+        out[4..6].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out[8..12].copy_from_slice(&self.block_bytes.to_le_bytes());
+        out[16..24].copy_from_slice(&self.database_id.to_le_bytes());
+        out[24..32].copy_from_slice(&self.number.to_le_bytes());
+        let checksum = xxh3_64(&out[..32]);
+        out[32..].copy_from_slice(&checksum.to_le_bytes());
+        out
+    }
+
+    /// Reads a header. `Ok(None)` if the bytes are not one.
+    ///
+    /// # Errors
+    /// `UnsupportedFormat` if it is a sound header of a newer format.
+    pub(crate) fn decode(input: &[u8], path: &Path) -> Result<Option<Self>> {
+        let Some((version, header)) = decode_fields(input) else { return Ok(None) };
+        if version > FORMAT_VERSION {
+            return Err(Error::new(
+                ErrorKind::UnsupportedFormat,
+                format!(
+                    "{} has log format {version}; this build reads up to {FORMAT_VERSION}: use a \
+                     newer RustLite",
+                    path.display()
+                ),
+            ));
+        }
+        Ok((version > 0).then_some(header))
+    }
+}
+
+fn decode_fields(input: &[u8]) -> Option<(u16, SegmentHeader)> {
+    let covered = input.get(..32)?;
+    let mut decoder = Decoder::new(input);
+    let magic = decoder.take(4)?;
+    let version = decoder.u16()?;
+    decoder.u16()?;
+    let block_bytes = decoder.u32()?;
+    decoder.u32()?;
+    let header = SegmentHeader { block_bytes, database_id: decoder.u64()?, number: decoder.u64()? };
+    let sound = magic == MAGIC
+        && decoder.u64()? == xxh3_64(covered)
+        && block_bytes.is_power_of_two()
+        && (512..=65_536).contains(&block_bytes);
+    sound.then_some((version, header))
+}
+
+/// A prepared segment: header and name are durable, nothing else is in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) number: FileNumber,
+    pub(crate) file: Arc<dyn LogSegment>,
+    pub(crate) seed: Seed,
+}
+
+impl Segment {
+    pub(crate) fn block_bytes(&self) -> u64 {
+        self.file.block_size() as u64
+    }
+
+    /// Bytes of log stream that fit.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.file.len() - self.block_bytes()
+    }
+}
+
+/// Gives out the numbers of new files.
+pub(crate) type FileNumbers = Arc<dyn Fn() -> FileNumber + Send + Sync>;
+
+/// Prepares, recycles and removes segments.
+pub(crate) struct SegmentPool {
+    file_system: Arc<dyn FileSystem>,
+    device: Arc<dyn LogDevice>,
+    directory: PathBuf,
+    database_id: u64,
+    segment_bytes: u64,
+    /// Most retired segments kept for recycling.
+    spares_max: usize,
+    numbers: FileNumbers,
+    state: Mutex<State>,
+    /// Signalled when a segment was taken, when one became ready, and at close.
+    changed: Condvar,
+}
+
+struct State {
+    ready: VecDeque<Segment>,
+    retired: Vec<(FileNumber, u64)>,
+    next_bytes: u64,
+    /// Writes headers. Away while somebody prepares a segment: preparation runs outside the lock, one at a time.
+    lane: Option<Box<dyn LogLane>>,
+    closed: bool,
+}
+
+/// Where a new segment comes from.
+enum Origin {
+    Recycled(FileNumber),
+    Fresh(u64),
+}
+
+/// What a [`SegmentPool`] is made of.
+pub(crate) struct PoolConfig {
+    pub(crate) file_system: Arc<dyn FileSystem>,
+    pub(crate) device: Arc<dyn LogDevice>,
+    pub(crate) directory: PathBuf,
+    pub(crate) database_id: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) log_bytes_max: u64,
+    pub(crate) numbers: FileNumbers,
+    /// Writes segment headers.
+    pub(crate) lane: Box<dyn LogLane>,
+    /// Size of the largest segment that the directory has already; 0 for none.
+    pub(crate) largest_bytes: u64,
+    /// Spare segments that the directory has already: number and size.
+    pub(crate) spares: Vec<(FileNumber, u64)>,
+}
+
+impl SegmentPool {
+    pub(crate) fn new(config: PoolConfig) -> Self {
+        let largest = config.spares.iter().map(|&(_, bytes)| bytes).max().unwrap_or(0);
+        Self {
+            file_system: config.file_system,
+            device: config.device,
+            directory: config.directory,
+            database_id: config.database_id,
+            segment_bytes: config.segment_bytes,
+            spares_max: (config.log_bytes_max / config.segment_bytes) as usize,
+            numbers: config.numbers,
+            state: Mutex::new(State {
+                ready: VecDeque::new(),
+                retired: config.spares,
+                next_bytes: FIRST_SEGMENT_BYTES
+                    .max(config.largest_bytes.max(largest))
+                    .min(config.segment_bytes),
+                lane: Some(config.lane),
+                closed: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn device(&self) -> &Arc<dyn LogDevice> {
+        &self.device
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A prepared segment that holds at least `stream_bytes` of log. Prepares one on the spot if none is ready.
+    pub(crate) fn take(&self, stream_bytes: u64) -> Result<Segment> {
+        let mut state = self.lock();
+        loop {
+            let fits = state.ready.iter().position(|ready| ready.capacity() >= stream_bytes);
+            if let Some(segment) = fits.and_then(|at| state.ready.remove(at)) {
+                self.changed.notify_all();
+                return Ok(segment);
+            }
+            match state.lane.take() {
+                Some(lane) => {
+                    let (returned, result) = self.prepare(state, lane, stream_bytes);
+                    state = returned;
+                    state.ready.push_back(result?);
+                }
+                None => state = self.wait(state, Duration::from_secs(1)),
+            }
+        }
+    }
+
+    /// Makes one segment ready if none is, else waits up to `patience` for one to be taken. For a background thread.
+    pub(crate) fn prepare_ahead(&self, patience: Duration) -> Result<()> {
+        let mut state = self.lock();
+        if !state.ready.is_empty() && !state.closed {
+            state = self.wait(state, patience);
+        }
+        if state.closed || !state.ready.is_empty() {
+            return Ok(());
+        }
+        let Some(lane) = state.lane.take() else { return Ok(()) };
+        let (mut state, result) = self.prepare(state, lane, 0);
+        state.ready.push_back(result?);
+        Ok(())
+    }
+
+    /// Ends the wait of the background thread.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, patience: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Takes back a segment whose data is in tables, under a name that recovery does not read.
+    ///
+    /// Neither the rename nor a removal is promised to anybody: after a crash the file is found under its old name and retired again.
+    pub(crate) fn retire(&self, number: FileNumber, file_bytes: u64) {
+        let mut state = self.lock();
+        let log = FileName::Log(number).path(&self.directory);
+        let keep = file_bytes >= state.next_bytes && state.retired.len() < self.spares_max;
+        let spare = FileName::SpareLog(number).path(&self.directory);
+        if keep && self.file_system.rename(&log, &spare).is_ok() {
+            state.retired.push((number, file_bytes));
+        } else {
+            let _ = self.file_system.remove(&log);
+        }
+    }
+
+    /// Removes what is only kept for speed; called at close. One spare segment stays, so that the next open need not write one.
+    pub(crate) fn trim(&self) {
+        for segment in std::mem::take(&mut self.lock().ready) {
+            self.retire(segment.number, segment.file.len());
+        }
+        for (number, _) in self.lock().retired.drain(..).skip(1) {
+            let _ = self.file_system.remove(&FileName::SpareLog(number).path(&self.directory));
+        }
+    }
+
+    /// Prepares a segment with the lock released. Gives the lock back.
+    fn prepare<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut lane: Box<dyn LogLane>,
+        stream_bytes: u64,
+    ) -> (MutexGuard<'a, State>, Result<Segment>) {
+        let needed = stream_bytes.saturating_add(65_536).next_multiple_of(65_536);
+        let recyclable = state.retired.iter().position(|&(_, bytes)| bytes >= needed);
+        let origin = match recyclable {
+            Some(at) => Origin::Recycled(state.retired.swap_remove(at).0),
+            None => {
+                let bytes = state.next_bytes.max(needed);
+                state.next_bytes = (state.next_bytes * GROWTH).min(self.segment_bytes);
+                Origin::Fresh(bytes)
+            }
+        };
+        drop(state);
+        let result = self.make(&origin, &mut lane);
+        let mut state = self.lock();
+        state.lane = Some(lane);
+        self.changed.notify_all();
+        (state, result)
+    }
+
+    fn make(&self, origin: &Origin, lane: &mut Box<dyn LogLane>) -> Result<Segment> {
+        let number = (self.numbers)();
+        let path = FileName::Log(number).path(&self.directory);
+        let file = match *origin {
+            Origin::Recycled(old) => {
+                self.file_system.rename(&FileName::SpareLog(old).path(&self.directory), &path)?;
+                self.device.open_segment(&path)?
+            }
+            Origin::Fresh(bytes) => self.create(&path, bytes)?,
+        };
+        self.write_header(lane, &file, number)?;
+        self.file_system.sync_dir(&self.directory)?;
+        Ok(Segment { number, file, seed: Seed::new(self.database_id, number) })
+    }
+
+    fn create(&self, path: &Path, bytes: u64) -> Result<Arc<dyn LogSegment>> {
+        self.device.create_segment(path, bytes).map_err(|error| {
+            // A half-made segment (a full disk, say) must not stay in the way.
+            let _ = self.file_system.remove(path);
+            Error::from(error).context("cannot prepare a log segment")
+        })
+    }
+
+    fn write_header(
+        &self,
+        lane: &mut Box<dyn LogLane>,
+        file: &Arc<dyn LogSegment>,
+        number: FileNumber,
+    ) -> Result<()> {
+        let header = SegmentHeader {
+            block_bytes: file.block_size() as u32,
+            database_id: self.database_id,
+            number,
+        };
+        let mut block = AlignedBuffer::with_capacity(file.block_size());
+        block.extend_from_slice(&header.encode());
+        block.resize(file.block_size());
+        lane.submit(file, 0, block);
+        lane.wait().1.map_err(Error::from)
+    }
+}
+
+impl std::fmt::Debug for SegmentPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SegmentPool").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_round_trip_refuse_newer_formats_and_survive_any_flip() {
+        let path = Path::new("wal-000009.log");
+        let header = SegmentHeader { block_bytes: 4096, database_id: 5, number: 9 };
+        let bytes = header.encode();
+        assert_eq!(SegmentHeader::decode(&bytes, path).unwrap(), Some(header));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes;
+            flipped[at] ^= 1;
+            assert_eq!(SegmentHeader::decode(&flipped, path).unwrap(), None, "flip at {at}");
+        }
+        let mut newer = bytes;
+        newer[4] = 2;
+        let checksum = xxh3_64(&newer[..32]);
+        newer[32..].copy_from_slice(&checksum.to_le_bytes());
+        let error = SegmentHeader::decode(&newer, path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnsupportedFormat);
+    }
+}

@@ -1,0 +1,18 @@
+//! Integration tests of the engine: what survives crashes, faults, damage and concurrency.
+//!
+//! Every module states promises that users rely on and tries to break them on the simulator of `rustlite-io`. Random tests print
+//! the seed that replays them; set `RUSTLITE_TEST_SEED` to it. `RUSTLITE_CRASH_STATES` scales how many crash states are visited.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod concurrency;
+mod corruption;
+mod crash_points;
+mod crash_threads;
+mod faults;
+mod log_shapes;
+mod model;
+mod model_check;
+mod oracle;
+mod support;
+mod workload;

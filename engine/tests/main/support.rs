@@ -1,0 +1,187 @@
+//! What the test modules share: seeds, a generator, options small enough that everything happens, and copies of databases.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustlite_engine::{Database, Durability, Error, Keyspace, Options, Result, WriteOptions};
+use rustlite_io::{Clock, FileSystem, SimFileSystem, SystemClock};
+
+/// Where every simulated database lives.
+pub(crate) const DIRECTORY: &str = "/db";
+
+/// Keys and values of one keyspace.
+pub(crate) type Table = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The seed of a random test: from the environment, or the test's own. Printed, so that a failure can be replayed.
+pub(crate) fn seed(own: u64) -> u64 {
+    let seed = number_from_env("RUSTLITE_TEST_SEED").unwrap_or(own);
+    println!("RUSTLITE_TEST_SEED={seed}");
+    seed
+}
+
+/// How many states to visit: `normal`, or `RUSTLITE_CRASH_STATES` percent of it.
+pub(crate) fn budget(normal: usize) -> usize {
+    let percent = number_from_env("RUSTLITE_CRASH_STATES").unwrap_or(100) as usize;
+    (normal * percent).div_ceil(100)
+}
+
+fn number_from_env(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+/// A splitmix64 generator.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    /// A number in `0..bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// True in `percent` of a hundred cases.
+    pub(crate) fn percent(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Time that passes, for bounds on how long a test may run.
+pub(crate) struct Deadline(Duration);
+
+impl Deadline {
+    pub(crate) fn after(duration: Duration) -> Self {
+        Self(SystemClock.monotonic() + duration)
+    }
+
+    pub(crate) fn has_passed(&self) -> bool {
+        SystemClock.monotonic() >= self.0
+    }
+}
+
+pub(crate) fn pause(duration: Duration) {
+    SystemClock.sleep(duration);
+}
+
+/// Everything so small that a few hundred writes rotate and recycle the log, flush, and compact several levels.
+pub(crate) fn small_options() -> Options {
+    Options::new()
+        .memtable_bytes(64 << 10)
+        .log_segment_bytes(256 << 10)
+        .log_bytes_max(512 << 10)
+        .table_bytes(16 << 10)
+        .level_base_bytes(64 << 10)
+        .level_ratio(3)
+        .l0_compaction_trigger(2)
+        .log_frames_in_flight(4)
+        .background_threads(1)
+}
+
+pub(crate) fn with(durability: Durability) -> WriteOptions {
+    WriteOptions::new().durability(durability)
+}
+
+/// An empty simulated machine with the parent directory of databases.
+pub(crate) fn machine(seed: u64) -> Arc<SimFileSystem> {
+    SimFileSystem::new(seed)
+}
+
+/// Opens the database of a simulated machine.
+pub(crate) fn open(sim: &Arc<SimFileSystem>, options: Options) -> Result<Database> {
+    let file_system: Arc<dyn FileSystem> = Arc::<SimFileSystem>::clone(sim);
+    Database::open_on(file_system, DIRECTORY, options)
+}
+
+/// Everything in a keyspace, read front to back.
+pub(crate) fn dump(keyspace: &Keyspace) -> Result<Table> {
+    keyspace.iter()?.collect()
+}
+
+/// Everything in every keyspace.
+pub(crate) fn dump_all(db: &Database) -> Result<BTreeMap<String, Table>> {
+    let mut all = BTreeMap::new();
+    for name in db.list_keyspaces()? {
+        let keyspace = db.existing_keyspace(&name)?.expect("it was listed");
+        all.insert(name, dump(&keyspace)?);
+    }
+    Ok(all)
+}
+
+/// The files of a database, by name.
+#[derive(Clone)]
+pub(crate) struct Files(pub(crate) BTreeMap<String, Vec<u8>>);
+
+impl Files {
+    /// Copies the files out of a machine.
+    pub(crate) fn of(sim: &Arc<SimFileSystem>) -> Self {
+        let listed = sim.list(Path::new(DIRECTORY)).unwrap();
+        let read = |name: String| {
+            let bytes = sim.read_file(path(&name)).unwrap();
+            (name, bytes)
+        };
+        Self(listed.into_iter().filter(|entry| entry.is_file).map(|entry| read(entry.name)).collect())
+    }
+
+    /// A machine that holds exactly these files.
+    pub(crate) fn boot(&self) -> Arc<SimFileSystem> {
+        let sim = machine(1);
+        sim.create_dir_all(Path::new(DIRECTORY)).unwrap();
+        for (name, bytes) in &self.0 {
+            sim.write_file(path(name), bytes).unwrap();
+        }
+        sim
+    }
+
+    /// The names that begin and end so.
+    pub(crate) fn names(&self, begin: &str, end: &str) -> Vec<String> {
+        let fits = |name: &&String| name.starts_with(begin) && name.ends_with(end);
+        self.0.keys().filter(fits).cloned().collect()
+    }
+}
+
+/// The path of a file of the simulated database.
+pub(crate) fn path(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(name)
+}
+
+/// The first difference between two tables, in words.
+pub(crate) fn difference(expected: &Table, found: &Table) -> Option<String> {
+    let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+    for (key, value) in expected {
+        match found.get(key) {
+            None => return Some(format!("{} is missing", text(key))),
+            Some(other) if other != value => {
+                let (want, got) = (text(&value[..value.len().min(24)]), text(&other[..other.len().min(24)]));
+                return Some(format!("{} is {got}.. instead of {want}..", text(key)));
+            }
+            Some(_) => {}
+        }
+    }
+    found.keys().find(|key| !expected.contains_key(*key)).map(|key| format!("{} is extra", text(key)))
+}
+
+/// True if the error says which file is damaged, and the name is in its text.
+pub(crate) fn names_a_file(error: &Error) -> bool {
+    error.corruption_details().is_some_and(|at| {
+        let name = at.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        !name.is_empty() && error.to_string().contains(&name)
+    })
+}

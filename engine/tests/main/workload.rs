@@ -1,0 +1,222 @@
+//! A seeded sequence of everything that one can do to a database, reported to the oracle.
+
+use std::collections::BTreeMap;
+
+use rustlite_engine::{Database, Durability, Error, ErrorKind, Keyspace, Result, WriteBatch};
+
+use crate::oracle::{Oracle, Space, Write, default_space};
+use crate::support::{Random, with};
+
+/// Keys of the workload: few enough that most are overwritten and deleted several times.
+const KEYS: usize = 160;
+
+/// Names of the keyspaces that come and go.
+const NAMES: [&str; 2] = ["left", "right"];
+
+/// Runs operations on one database and tells the oracle.
+pub(crate) struct Runner<'a> {
+    db: &'a Database,
+    pub(crate) oracle: &'a mut Oracle,
+    random: Random,
+    handles: BTreeMap<Space, Keyspace>,
+    /// Largest value, most of the time.
+    value_bytes: usize,
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(db: &'a Database, oracle: &'a mut Oracle, seed: u64) -> Self {
+        Self { db, oracle, random: Random::new(seed), handles: BTreeMap::new(), value_bytes: 3000 }
+    }
+
+    /// Makes values smaller or larger than usual.
+    pub(crate) fn value_bytes(mut self, bytes: usize) -> Self {
+        self.value_bytes = bytes;
+        self
+    }
+
+    /// Runs so many operations, or up to the first error.
+    pub(crate) fn run(&mut self, operations: usize) -> Result<()> {
+        (0..operations).try_for_each(|_| self.step())
+    }
+
+    /// One operation.
+    pub(crate) fn step(&mut self) -> Result<()> {
+        match self.random.below(100) {
+            0..=39 => self.put(),
+            40..=49 => self.delete(),
+            50..=74 => self.batch(),
+            75..=78 => self.batch_of(vec![Kind::DeleteRange]),
+            79..=81 => self.flush(),
+            82..=84 => self.sync(),
+            85 => self.compact(),
+            86..=88 => self.toggle_keyspace(),
+            _ => self.read(),
+        }
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        format!("key-{:04}", self.random.below(KEYS)).into_bytes()
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        let len = match self.random.below(200) {
+            // Larger than a log segment.
+            0 => 270 << 10,
+            1..=120 => self.random.below(100),
+            _ => self.random.below(self.value_bytes),
+        };
+        let mut value = format!("{:08x}", self.random.next() as u32).into_bytes();
+        value.resize(value.len() + len, b'.');
+        value
+    }
+
+    fn space(&mut self) -> Space {
+        let alive = self.oracle.alive();
+        alive[self.random.below(alive.len())].clone()
+    }
+
+    fn handle(&mut self, space: &Space) -> Result<Keyspace> {
+        if let Some(handle) = self.handles.get(space) {
+            return Ok(handle.clone());
+        }
+        let handle = self.db.existing_keyspace(&space.0)?.expect("the oracle knows it to be there");
+        self.handles.insert(space.clone(), handle.clone());
+        Ok(handle)
+    }
+
+    fn durability(&mut self) -> Durability {
+        if self.random.percent(40) { Durability::Sync } else { Durability::Buffered }
+    }
+
+    fn commit(&mut self, writes: Vec<Write>) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        for write in &writes {
+            match write {
+                Write::Put(space, key, value) => {
+                    batch.put_in(&self.handle(space)?, key, value);
+                }
+                Write::Delete(space, key) => {
+                    batch.delete_in(&self.handle(space)?, key);
+                }
+                Write::DeleteRange(space, start, end) => {
+                    batch.delete_range_in(&self.handle(space)?, start, end);
+                }
+            }
+        }
+        let durability = self.durability();
+        let result = self.db.write_with(&batch, &with(durability));
+        let sync = durability == Durability::Sync;
+        self.oracle.committed(writes, sync, result.as_ref().map(|()| ()));
+        result
+    }
+
+    fn put(&mut self) -> Result<()> {
+        self.batch_of(vec![Kind::Put])
+    }
+
+    fn delete(&mut self) -> Result<()> {
+        self.batch_of(vec![Kind::Delete])
+    }
+
+    fn batch(&mut self) -> Result<()> {
+        let count = 2 + self.random.below(6);
+        let kinds = (0..count).map(|_| match self.random.below(10) {
+            0..=6 => Kind::Put,
+            7..=8 => Kind::Delete,
+            _ => Kind::DeleteRange,
+        });
+        let kinds = kinds.collect();
+        self.batch_of(kinds)
+    }
+
+    fn batch_of(&mut self, kinds: Vec<Kind>) -> Result<()> {
+        let writes = kinds
+            .into_iter()
+            .map(|kind| {
+                let (space, key) = (self.space(), self.key());
+                match kind {
+                    Kind::Put => Write::Put(space, key, self.value()),
+                    Kind::Delete => Write::Delete(space, key),
+                    Kind::DeleteRange => {
+                        let end = [&key[..7], b"5"].concat();
+                        Write::DeleteRange(space, key.clone().min(end.clone()), key.max(end))
+                    }
+                }
+            })
+            .collect();
+        self.commit(writes)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.db.flush()?;
+        self.oracle.synced();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.db.sync()?;
+        self.oracle.synced();
+        Ok(())
+    }
+
+    fn compact(&mut self) -> Result<()> {
+        let space = self.space();
+        self.handle(&space)?.compact()?;
+        // It flushes first.
+        self.oracle.synced();
+        Ok(())
+    }
+
+    fn toggle_keyspace(&mut self) -> Result<()> {
+        let name = NAMES[self.random.below(NAMES.len())];
+        let mut alive = self.oracle.alive().to_vec();
+        let result = match alive.iter().position(|space| space.0 == name) {
+            Some(at) => {
+                alive.remove(at);
+                self.db.drop_keyspace(name)
+            }
+            None => {
+                alive.push(self.oracle.new_space(name));
+                self.db.keyspace(name).map(drop)
+            }
+        };
+        self.oracle.changed_spaces(alive, result.is_ok());
+        result
+    }
+
+    /// Reads a key, or everything, and compares.
+    fn read(&mut self) -> Result<()> {
+        let (space, key) = (self.space(), self.key());
+        let handle = self.handle(&space)?;
+        let found = handle.get(&key)?;
+        assert_eq!(found.as_ref(), self.oracle.get(&space, &key), "get of {key:?} in {space:?}");
+        if self.random.percent(20) {
+            let all = crate::support::dump(&handle)?;
+            let difference = crate::support::difference(&self.oracle.table(&space), &all);
+            assert_eq!(difference, None, "scan of {space:?}");
+        }
+        Ok(())
+    }
+
+    /// Every key of the default keyspace reads as acknowledged, whatever happened to writes.
+    pub(crate) fn check_reads(&mut self) -> Result<()> {
+        for key in 0..KEYS {
+            let key = format!("key-{key:04}").into_bytes();
+            let found = self.db.get(&key)?;
+            assert_eq!(found.as_ref(), self.oracle.get(&default_space(), &key), "get of {key:?}");
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Put,
+    Delete,
+    DeleteRange,
+}
+
+/// True if the error is one that a failing device may cause.
+pub(crate) fn is_device_error(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Poisoned | ErrorKind::ReadOnly)
+}

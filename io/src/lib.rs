@@ -1,0 +1,26 @@
+//! Everything of RustLite that touches the kernel.
+//!
+//! The engine sees storage only through the traits of [`file_system`](FileSystem): it never calls `std::fs` or reads a clock. Two
+//! worlds implement them. [`RealFileSystem`] uses io_uring where the kernel allows it and plain system calls where not;
+//! [`SimFileSystem`] keeps files in memory and can cut the power, fail any operation and flip bits, all from one seed.
+//!
+//! The crate knows files, buffers, rings and clocks; it does not know keys.
+
+mod buffer;
+mod clock;
+mod error;
+mod file_system;
+mod mapping;
+mod real;
+mod sim;
+
+pub use buffer::{AlignedBuffer, BUFFER_ALIGN};
+pub use clock::{Clock, SystemClock};
+pub use error::{IoError, Result};
+pub use file_system::{
+    DirEntry, File, FileLock, FileSink, FileStream, FileSystem, LogDevice, LogDeviceOptions, LogLane,
+    LogSegment, LogSync, OpenMode,
+};
+pub use mapping::{Advice, FaultHook, Mapping};
+pub use real::{Backend, RealFileSystem};
+pub use sim::{CrashPlan, FaultRule, SimClock, SimFileSystem};

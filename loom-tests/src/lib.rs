@@ -1,0 +1,36 @@
+//! Models of the lock-free structures: loom runs each through all interleavings and all values that the memory model
+//! lets an atomic load return.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test --release -p rustlite-loom-tests
+//! ```
+//!
+//! The modules under test are the engine's own source files, compiled here against loom's atomics (see the engine's
+//! `sync` module). That needs no door into the engine and keeps the rest of it out of the models. Without `--cfg loom`
+//! this crate is empty.
+
+#![cfg(loom)]
+#![allow(dead_code, unreachable_pub, reason = "a model uses a part of each included file")]
+
+#[path = "../../engine/src/key.rs"]
+mod key;
+#[path = "../../engine/src/limits.rs"]
+mod limits;
+mod memtable;
+#[path = "../../engine/src/sync.rs"]
+mod sync;
+
+#[cfg(test)]
+mod arena_reserve;
+#[cfg(test)]
+mod skiplist_insert;
+#[cfg(test)]
+mod skiplist_read;
+
+/// Runs `body` through all interleavings with at most so many preemptions, or all there are.
+#[cfg(test)]
+fn model(preemptions: Option<usize>, body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(body);
+}

@@ -1,0 +1,8 @@
+//! The lock-free parts of the memtable; the rest of it needs no model.
+
+#[path = "../../engine/src/memtable/arena.rs"]
+pub(crate) mod arena;
+#[path = "../../engine/src/memtable/link.rs"]
+pub(crate) mod link;
+#[path = "../../engine/src/memtable/skiplist.rs"]
+pub(crate) mod skiplist;

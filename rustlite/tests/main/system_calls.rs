@@ -1,0 +1,113 @@
+//! What reaches the kernel, as `strace` sees it: sync commits are ring submissions without an fsync, and a cached get is nothing.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustlite::{Database, IoBackend, Options};
+
+use crate::child;
+use crate::support::has_io_uring;
+
+/// A path that nothing else looks at: asking for it marks a place in the trace.
+const MARKER: &str = "/rustlite-marker";
+
+const COMMITS: usize = 200;
+const GETS: usize = 10_000;
+
+fn mark() {
+    let _ = std::fs::symlink_metadata(MARKER);
+}
+
+/// The system calls between the two marks: of the thread that set them, and of all threads. `None` if they cannot be traced here.
+fn trace(role: &str) -> Option<(Vec<String>, Vec<String>)> {
+    let works = Command::new("strace").arg("true").stderr(Stdio::null()).status();
+    if !works.is_ok_and(|status| status.success()) {
+        println!("{role}: skipped, strace is missing or not allowed");
+        return None;
+    }
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = directory.path().join("trace");
+    let launcher = ["strace", "-f", "-qq", "-o"].map(OsStr::new);
+    let launcher: Vec<&OsStr> = launcher.into_iter().chain([file.as_os_str()]).collect();
+    let output = child::command(&launcher, role, &directory.path().join("db")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let marks: Vec<usize> =
+        (0..lines.len()).filter(|&number| lines[number].contains(MARKER)).collect();
+    let (first, last) = (marks[0], *marks.last().unwrap());
+    assert!(first < last, "the second mark is missing");
+    let thread = lines[first].split(' ').next().unwrap();
+    let all: Vec<String> =
+        lines[first + 1..last].iter().map(|line| (*line).to_owned()).collect();
+    let is_own = |line: &&String| line.split(' ').next() == Some(thread);
+    // The second mark may be told in two lines.
+    let own = all.iter().filter(is_own).filter(|line| !line.contains("resumed")).cloned();
+    Some((own.collect(), all.clone()))
+}
+
+fn count(lines: &[String], name: &str) -> usize {
+    lines.iter().filter(|line| line.contains(&format!(" {name}("))).count()
+}
+
+#[test]
+fn a_sync_commit_is_a_ring_submission_and_no_fsync() {
+    if !has_io_uring() {
+        return;
+    }
+    let Some((own, all)) = trace("commit with sync") else { return };
+    let submissions = count(&own, "io_uring_enter");
+    let syncs: usize =
+        ["fsync", "fdatasync", "msync", "sync_file_range"].iter().map(|name| count(&all, name)).sum();
+    println!("{COMMITS} commits: {submissions} submissions, {syncs} syncs, {} calls", own.len());
+    assert!(submissions >= COMMITS, "{submissions} submissions: {:?}", own.get(..20));
+    assert!(own.len() < 3 * COMMITS, "{} system calls: {:?}", own.len(), own.get(..30));
+    // Preparing the next log segment may take a few.
+    assert!(syncs < COMMITS / 10, "{syncs} syncs");
+}
+
+/// The role of the process whose commits are traced.
+pub(crate) fn commit_with_sync(directory: &Path) {
+    let options = Options::new().io_backend(IoBackend::Uring);
+    let db = Database::open_with(directory, options).unwrap();
+    db.put("warm", "up").unwrap();
+    mark();
+    for number in 0..COMMITS {
+        db.put(format!("{number:06}"), "value").unwrap();
+    }
+    mark();
+    db.close().unwrap();
+}
+
+#[test]
+fn a_cached_get_is_no_system_call() {
+    let Some((own, _)) = trace("get what is cached") else { return };
+    assert!(own.is_empty(), "{} system calls for {GETS} gets: {:?}", own.len(), own.get(..20));
+}
+
+/// The role of the process whose reads are traced: of tables, of memtables, and of keys that are missing.
+pub(crate) fn get_what_is_cached(directory: &Path) {
+    let db = Database::open(directory).unwrap();
+    let key = |number: usize| format!("{:06}", number * 7 % 1_000);
+    for number in 0..1_000 {
+        let mut batch = rustlite::WriteBatch::new();
+        batch.put(key(number), vec![b'v'; 100]);
+        db.write(batch).unwrap();
+        if number == 600 {
+            db.flush().unwrap();
+        }
+    }
+    let read = |times: usize| {
+        for number in 0..times {
+            assert_eq!(db.get(key(number)).unwrap().map(|value| value.len()), Some(100));
+            assert!(db.get_pinned(key(number)).unwrap().is_some());
+            assert!(!db.contains_key(format!("{number:07}")).unwrap());
+        }
+    };
+    read(1_000);
+    mark();
+    read(GETS);
+    mark();
+    db.close().unwrap();
+}

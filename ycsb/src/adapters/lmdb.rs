@@ -1,0 +1,104 @@
+//! LMDB through heed: a memory-mapped copy-on-write B-tree, a transaction for each operation.
+
+use std::ops::Bound;
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
+
+use crate::error::Failure;
+use crate::store::{Durability, OpenSpec, Store};
+
+/// Address space to reserve beyond the data. The file is sparse, so that only what is used takes space.
+const MAP_FLOOR_BYTES: usize = 8 << 30;
+
+/// Space per record, as a multiple of its size: half-full pages, old versions that readers still see, room for inserts.
+const MAP_FACTOR: usize = 6;
+
+#[derive(Clone)]
+struct Lmdb {
+    environment: Env,
+    records: Database<'static, Bytes, Bytes>,
+    durability: Durability,
+}
+
+pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
+    let record = spec.value_size + 4096;
+    let data = usize::try_from(spec.records)?.saturating_mul(record).saturating_mul(MAP_FACTOR);
+    let map_size = data.saturating_add(MAP_FLOOR_BYTES).next_multiple_of(1 << 20);
+    let mut options = EnvOpenOptions::new();
+    options.map_size(map_size).max_readers(u32::try_from(spec.threads)? + 16);
+    if spec.durability == Durability::Buffered {
+        // SAFETY: the flags give up consistency after a crash of the machine, which `buffered` doesn't promise, and protection
+        // of the map from stray writes of this process; the harness has no unsafe code that could make any.
+        unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP) };
+    }
+    // SAFETY: the file is in a directory of the harness's own, in which no other process is working, and it is opened
+    // once in this process.
+    let environment = unsafe { options.open(&spec.directory) }?;
+    let transaction = environment.write_txn()?;
+    let created = environment.create_databases_and_commit(transaction, |opener, transaction| {
+        opener.create_database(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
+    })?;
+    let CommitOrAbort::Commit(records) = created else {
+        return Err("the database was not created".into());
+    };
+    Ok(Box::new(Lmdb { environment, records, durability: spec.durability }))
+}
+
+impl Store for Lmdb {
+    fn configuration(&self) -> String {
+        let flags = match self.durability {
+            Durability::Sync => "default flags (two writes and syncs per commit)",
+            Durability::Buffered => "MDB_NOSYNC | MDB_WRITEMAP",
+        };
+        format!(
+            "LMDB through heed, {flags}, a transaction per operation, cached by the kernel only"
+        )
+    }
+
+    fn handle(&self) -> Result<Box<dyn Store>, Failure> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn read(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool, Failure> {
+        let transaction = self.environment.read_txn()?;
+        let Some(found) = self.records.get(&transaction, key)? else { return Ok(false) };
+        value.clear();
+        value.extend_from_slice(found);
+        Ok(true)
+    }
+
+    fn update(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        let mut transaction = self.environment.write_txn()?;
+        self.records.put(&mut transaction, key, value)?;
+        Ok(transaction.commit()?)
+    }
+
+    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.update(key, value)
+    }
+
+    fn scan(
+        &mut self,
+        start: &[u8],
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
+        let transaction = self.environment.read_txn()?;
+        let range = (Bound::Included(start), Bound::Unbounded);
+        for entry in self.records.range(&transaction, &range)?.take(count) {
+            let (key, value) = entry?;
+            visit(key, value);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        Ok(self.environment.force_sync()?)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Failure> {
+        self.environment.prepare_for_closing().wait();
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! redb, a copy-on-write B-tree in Rust: a transaction for each operation.
+
+use std::sync::Arc;
+
+use redb::{Database, Durability as Level, ReadableDatabase, TableDefinition};
+
+use crate::error::Failure;
+use crate::store::{OpenSpec, Store};
+
+const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
+
+struct Redb {
+    database: Arc<Database>,
+    cache_bytes: u64,
+}
+
+pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
+    let database = Database::builder()
+        .set_cache_size(usize::try_from(spec.cache_bytes)?)
+        .create(spec.directory.join("records.redb"))?;
+    let transaction = database.begin_write()?;
+    transaction.open_table(RECORDS)?;
+    transaction.commit()?;
+    Ok(Box::new(Redb { database: Arc::new(database), cache_bytes: spec.cache_bytes }))
+}
+
+impl Redb {
+    fn write(&self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Level::Immediate)?;
+        transaction.open_table(RECORDS)?.insert(key, value)?;
+        Ok(transaction.commit()?)
+    }
+}
+
+impl Store for Redb {
+    fn configuration(&self) -> String {
+        format!(
+            "cache of {} MiB, Durability::Immediate, a transaction per operation",
+            self.cache_bytes >> 20
+        )
+    }
+
+    fn handle(&self) -> Result<Box<dyn Store>, Failure> {
+        let database = Arc::clone(&self.database);
+        Ok(Box::new(Self { database, cache_bytes: self.cache_bytes }))
+    }
+
+    fn read(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool, Failure> {
+        let table = self.database.begin_read()?.open_table(RECORDS)?;
+        let Some(found) = table.get(key)? else { return Ok(false) };
+        value.clear();
+        value.extend_from_slice(found.value());
+        Ok(true)
+    }
+
+    fn update(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.write(key, value)
+    }
+
+    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.write(key, value)
+    }
+
+    fn scan(
+        &mut self,
+        start: &[u8],
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
+        let table = self.database.begin_read()?.open_table(RECORDS)?;
+        for entry in table.range(start..)?.take(count) {
+            let (key, value) = entry?;
+            visit(key.value(), value.value());
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        // Every commit was final already.
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Failure> {
+        let database = Arc::into_inner(self.database).ok_or("a thread still holds the database")?;
+        Ok(database.close()?)
+    }
+}

@@ -1,0 +1,39 @@
+//! Cleans up when the user has seen enough: a measurement stopped with Ctrl-C or `kill` doesn't leave gigabytes behind.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The temporary directory to remove, if there is one.
+static TEMPORARY: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// What a shell expects of a program that ended because of Ctrl-C.
+const EXIT_CODE: i32 = 130;
+
+/// Installs the handler. A process that can't have one works all the same, it is only less tidy when interrupted.
+pub fn handle_signals() {
+    let _ = ctrlc::set_handler(|| {
+        let directory = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(directory) = directory {
+            remove(&directory);
+        }
+        std::process::exit(EXIT_CODE);
+    });
+}
+
+/// Names the directory to remove when a signal ends this process.
+pub fn remove_on_signal(directory: &Path) {
+    *TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner) = Some(directory.to_path_buf());
+}
+
+/// Removes the directory, also while a worker process that got no signal goes on creating files in it: it notices within
+/// a fraction of a second that its parent is gone, and files that it still has open take no space once it ends.
+fn remove(directory: &Path) {
+    const TRIES: usize = 20;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+    for _ in 0..TRIES {
+        if std::fs::remove_dir_all(directory).is_ok() || !directory.exists() {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

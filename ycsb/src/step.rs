@@ -1,0 +1,149 @@
+//! One step of a measurement: open a store, load it or run one workload on it, bring it to rest, close it, and say what
+//! that took. The numbers of the process are of the whole process, so a step has one for itself (see `worker`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapters::Engine;
+use crate::driver::{Drive, drive};
+use crate::error::{Error, Result};
+use crate::measure::{Latency, OperationSummary};
+use crate::process::{Usage, disk_bytes};
+use crate::store::{Durability, OpenSpec};
+use crate::workload::{Distribution, Operation, Workload};
+
+/// What to do, as passed to a worker process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// Engine by name.
+    pub engine: String,
+    /// The engine's directory, existing.
+    pub directory: PathBuf,
+    /// Workload by name, or `None` for a load.
+    pub workload: Option<String>,
+    /// Overrides the workload's request distribution.
+    pub distribution: Option<Distribution>,
+    /// Durability of every write.
+    pub durability: Durability,
+    /// Memory for the engine's cache.
+    pub cache_bytes: u64,
+    /// Threads.
+    pub threads: usize,
+    /// Records to load, or loaded.
+    pub records: u64,
+    /// Size of a record.
+    pub value_size: usize,
+    /// Operations of a run.
+    pub operations: Option<u64>,
+    /// Time limit of a run.
+    pub seconds: Option<f64>,
+    /// Operations per second to aim at.
+    pub target_rate: Option<f64>,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl StepSpec {
+    /// Operations to expect, for a progress bar.
+    #[must_use]
+    pub fn operations_expected(&self) -> Option<u64> {
+        if self.workload.is_none() { Some(self.records) } else { self.operations }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepOutcome {
+    /// The engine's configuration.
+    pub configuration: String,
+    /// Operations done.
+    pub operations: u64,
+    /// Time from the first operation to the last; opening, settling and closing are not in it.
+    pub elapsed_seconds: f64,
+    /// Operations by time.
+    pub throughput_ops_per_sec: f64,
+    /// Latencies of all operations.
+    pub latency_us: Latency,
+    /// Count and latencies of each operation type.
+    pub by_operation: BTreeMap<Operation, OperationSummary>,
+    /// CPU time of the whole step, settling and closing included.
+    pub cpu_seconds: f64,
+    /// Largest resident set, mapped files included.
+    pub peak_rss_bytes: Option<u64>,
+    /// Resident memory that isn't backed by files, when the last operation was done.
+    pub anonymous_rss_bytes: Option<u64>,
+    /// Bytes sent to storage in the whole step.
+    pub bytes_written: Option<u64>,
+    /// Size of the store after closing.
+    pub disk_bytes: u64,
+    /// Time to flush, compact and checkpoint what the operations left behind.
+    pub settle_seconds: f64,
+    /// Reads that didn't find a record that is surely there.
+    pub missing: u64,
+    /// Reads and scans with a wrong result.
+    pub wrong: u64,
+    /// Records in the store afterwards.
+    pub records_after: u64,
+}
+
+/// Carries out the step in this process. `progress` hears the operations done and may return false to break off.
+///
+/// # Errors
+/// A request that can't be met, or the engine's error.
+pub fn execute(spec: &StepSpec, progress: &mut dyn FnMut(u64) -> bool) -> Result<StepOutcome> {
+    let engine = Engine::named(&spec.engine)?;
+    let open = engine.opener()?;
+    engine.require(spec.durability)?;
+    let workload = spec.workload.as_deref().map(Workload::named).transpose()?;
+    let failed = |action| move |source| Error::Engine { engine: engine.name, action, source };
+    let mut store = open(&OpenSpec {
+        directory: spec.directory.clone(),
+        durability: spec.durability,
+        cache_bytes: spec.cache_bytes,
+        threads: spec.threads,
+        records: spec.records,
+        value_size: spec.value_size,
+    })
+    .map_err(failed("opening the store"))?;
+    let configuration = store.configuration();
+    let plan = Drive {
+        workload,
+        distribution: spec.distribution,
+        records: spec.records,
+        operations: spec.operations,
+        seconds: spec.seconds,
+        threads: spec.threads,
+        target_rate: spec.target_rate,
+        seed: spec.seed,
+        value_size: spec.value_size,
+    };
+    let driven = drive(engine.name, store.as_ref(), &plan, progress)?;
+    let at_work = Usage::now();
+    let settling = Instant::now();
+    store.settle().map_err(failed("settling the store"))?;
+    let settle_seconds = settling.elapsed().as_secs_f64();
+    store.close().map_err(failed("closing the store"))?;
+    let usage = Usage::now();
+    let elapsed_seconds = driven.elapsed.as_secs_f64();
+    let operations = driven.measures.count();
+    Ok(StepOutcome {
+        configuration,
+        operations,
+        elapsed_seconds,
+        throughput_ops_per_sec: operations as f64 / elapsed_seconds.max(1e-9),
+        latency_us: driven.measures.overall(),
+        by_operation: driven.measures.by_operation(),
+        cpu_seconds: usage.cpu_seconds,
+        peak_rss_bytes: usage.peak_rss_bytes,
+        anonymous_rss_bytes: at_work.anonymous_rss_bytes,
+        bytes_written: usage.bytes_written,
+        disk_bytes: disk_bytes(&spec.directory)?,
+        settle_seconds,
+        missing: driven.missing,
+        wrong: driven.wrong,
+        records_after: driven.records,
+    })
+}

@@ -1,0 +1,333 @@
+//! The YCSB core workloads A to F: operation mixes, keys, records and the choice of the next operation.
+//!
+//! What follows YCSB to the letter: the mixes; the request distributions with constant 0.99; keys `user` + FNV hash of
+//! the record number; scan lengths uniform in 1 to 100; new records appended to the number sequence, and chosen by
+//! readers only once they are acknowledged.
+//!
+//! What YCSB leaves to the binding: a record (10 fields of 100 bytes) is one value of `--value-size` bytes, and an update
+//! writes the whole of it. YCSB's default of replacing a single field would make key-value engines read the record
+//! first and would thus measure their reads; workload F measures exactly that, and says so.
+
+use crate::distribution::{Latest, ScrambledZipfian, fnv_hash};
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+/// Longest scan of workload E, in records.
+pub const SCAN_RECORDS_MAX: u64 = 100;
+
+/// Bytes at the start of a record that name it, so that a wrong answer is told from a right one.
+const STAMP_BYTES: usize = 8;
+
+/// Random bytes that records are cut from. Larger than the window of any compressor in use here, so that records don't
+/// compress against each other.
+const POOL_BYTES: usize = 4 << 20;
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Reads one record.
+    Read,
+    /// Replaces one record.
+    Update,
+    /// Adds a new record.
+    Insert,
+    /// Reads 1 to 100 records in key order.
+    Scan,
+    /// Reads one record, then replaces it; the latency covers both.
+    ReadModifyWrite,
+}
+
+impl Operation {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 5] =
+        [Self::Read, Self::Update, Self::Insert, Self::Scan, Self::ReadModifyWrite];
+
+    /// The name in lists.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Update => "update",
+            Self::Insert => "insert",
+            Self::Scan => "scan",
+            Self::ReadModifyWrite => "read-modify-write",
+        }
+    }
+}
+
+/// Which records are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// A few records often, spread over the key space (constant 0.99, scrambled).
+    Zipfian,
+    /// The newest records most often.
+    Latest,
+    /// All records alike.
+    Uniform,
+}
+
+/// One workload: how often each operation occurs, and on which records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// `a` to `f`.
+    pub name: &'static str,
+    /// What it stands for, in YCSB's words.
+    pub title: &'static str,
+    /// Operations with their shares; the shares add up to 1.
+    pub mix: &'static [(Operation, f64)],
+    /// The request distribution.
+    pub distribution: Distribution,
+}
+
+/// The core workloads.
+pub const WORKLOADS: [Workload; 6] = [
+    Workload {
+        name: "a",
+        title: "update heavy",
+        mix: &[(Operation::Read, 0.5), (Operation::Update, 0.5)],
+        distribution: Distribution::Zipfian,
+    },
+    Workload {
+        name: "b",
+        title: "read mostly",
+        mix: &[(Operation::Read, 0.95), (Operation::Update, 0.05)],
+        distribution: Distribution::Zipfian,
+    },
+    Workload {
+        name: "c",
+        title: "read only",
+        mix: &[(Operation::Read, 1.0)],
+        distribution: Distribution::Zipfian,
+    },
+    Workload {
+        name: "d",
+        title: "read latest",
+        mix: &[(Operation::Read, 0.95), (Operation::Insert, 0.05)],
+        distribution: Distribution::Latest,
+    },
+    Workload {
+        name: "e",
+        title: "short ranges",
+        mix: &[(Operation::Scan, 0.95), (Operation::Insert, 0.05)],
+        distribution: Distribution::Zipfian,
+    },
+    Workload {
+        name: "f",
+        title: "read-modify-write",
+        mix: &[(Operation::Read, 0.5), (Operation::ReadModifyWrite, 0.5)],
+        distribution: Distribution::Zipfian,
+    },
+];
+
+impl Workload {
+    /// The workload of that name, in either case.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], listing the names there are.
+    pub fn named(name: &str) -> Result<&'static Self> {
+        let found = WORKLOADS.iter().find(|workload| workload.name.eq_ignore_ascii_case(name));
+        found.ok_or_else(|| {
+            Error::Usage(format!(
+                "there is no workload {name:?}; the core workloads are a, b, c, d, e and f (see `ycsb list`)"
+            ))
+        })
+    }
+
+    /// Share of inserts.
+    #[must_use]
+    pub fn insert_share(&self) -> f64 {
+        let inserts = self.mix.iter().filter(|(operation, _)| *operation == Operation::Insert);
+        inserts.map(|(_, share)| share).sum()
+    }
+
+    /// Draws the next operation.
+    pub fn choose(&self, rng: &mut Rng) -> Operation {
+        let mut point = rng.next_f64();
+        for (operation, share) in self.mix {
+            if point < *share {
+                return *operation;
+            }
+            point -= share;
+        }
+        // The shares add up to one; rounding may leave a hair, which belongs to the last.
+        self.mix.last().expect("a workload has operations").0
+    }
+}
+
+/// Draws the record that an operation is about.
+#[derive(Debug, Clone)]
+pub enum KeyChooser {
+    /// Scrambled zipfian over the loaded records and those a run is expected to add.
+    Zipfian(ScrambledZipfian),
+    /// Newest most often.
+    Latest(Latest),
+    /// All alike.
+    Uniform,
+}
+
+impl KeyChooser {
+    /// A chooser for a store of `records` records into which about `inserts` more are going to be inserted.
+    #[must_use]
+    pub fn new(distribution: Distribution, records: u64, inserts: u64) -> Self {
+        match distribution {
+            // YCSB reserves twice the expected number, and draws again whatever isn't there yet.
+            Distribution::Zipfian => Self::Zipfian(ScrambledZipfian::new(
+                records.saturating_add(inserts.saturating_mul(2)),
+            )),
+            Distribution::Latest => Self::Latest(Latest::new(records)),
+            Distribution::Uniform => Self::Uniform,
+        }
+    }
+
+    /// The next record number, below `acknowledged`, which must not be 0.
+    pub fn draw(&mut self, rng: &mut Rng, acknowledged: u64) -> u64 {
+        match self {
+            Self::Zipfian(scrambled) => loop {
+                let drawn = scrambled.draw(rng);
+                if drawn < acknowledged {
+                    return drawn;
+                }
+            },
+            Self::Latest(latest) => latest.draw(rng, acknowledged),
+            Self::Uniform => rng.below(acknowledged),
+        }
+    }
+}
+
+/// Writes the key of `record` into `key`: `user` and the hashed record number in decimal.
+pub fn write_key(key: &mut Vec<u8>, record: u64) {
+    let mut digits = [0u8; 20];
+    let mut start = digits.len();
+    let mut rest = fnv_hash(record);
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    key.clear();
+    key.extend_from_slice(b"user");
+    key.extend_from_slice(&digits[start..]);
+}
+
+/// Makes and checks the content of records.
+#[derive(Debug)]
+pub struct Records {
+    pool: Vec<u8>,
+    value_size: usize,
+}
+
+impl Records {
+    /// Records of `value_size` bytes, at least one, with incompressible content.
+    #[must_use]
+    pub fn new(value_size: usize, seed: u64) -> Self {
+        let mut pool = vec![0; POOL_BYTES + value_size];
+        Rng::new(seed, u64::MAX).fill(&mut pool);
+        Self { pool, value_size }
+    }
+
+    /// Writes a new version of `record` into `value`.
+    pub fn write(&self, value: &mut Vec<u8>, record: u64, rng: &mut Rng) {
+        let start = rng.below((self.pool.len() - self.value_size) as u64) as usize;
+        value.clear();
+        value.extend_from_slice(&self.pool[start..start + self.value_size]);
+        let stamp = record.to_le_bytes();
+        let stamped = self.value_size.min(STAMP_BYTES);
+        value[..stamped].copy_from_slice(&stamp[..stamped]);
+    }
+
+    /// Whether `value` is some version of `record`, as far as its length and its stamp tell.
+    #[must_use]
+    pub fn matches(&self, value: &[u8], record: u64) -> bool {
+        let stamped = self.value_size.min(STAMP_BYTES);
+        value.len() == self.value_size && value[..stamped] == record.to_le_bytes()[..stamped]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mixes_are_those_of_ycsb_and_draws_follow_them() {
+        const DRAWS: u32 = 200_000;
+        for workload in &WORKLOADS {
+            let total: f64 = workload.mix.iter().map(|(_, share)| share).sum();
+            assert!((total - 1.0).abs() < 1e-12, "workload {}", workload.name);
+            let mut rng = Rng::new(11, 0);
+            let mut seen = [0u32; 5];
+            for _ in 0..DRAWS {
+                seen[workload.choose(&mut rng) as usize] += 1;
+            }
+            for operation in Operation::ALL {
+                let share = workload.mix.iter().find(|(other, _)| *other == operation);
+                let expected = share.map_or(0.0, |(_, share)| *share);
+                let observed = f64::from(seen[operation as usize]) / f64::from(DRAWS);
+                assert!((observed - expected).abs() < 0.005, "{}: {operation:?}", workload.name);
+            }
+        }
+    }
+
+    #[test]
+    fn first_keys_are_those_that_ycsb_loads_first() {
+        let mut key = Vec::new();
+        write_key(&mut key, 0);
+        assert_eq!(key, b"user6284781860667377211");
+        write_key(&mut key, 1);
+        assert_eq!(key, b"user8517097267634966620");
+    }
+
+    #[test]
+    fn choosers_never_leave_what_is_acknowledged() {
+        let mut rng = Rng::new(5, 0);
+        for distribution in [Distribution::Zipfian, Distribution::Latest, Distribution::Uniform] {
+            let mut chooser = KeyChooser::new(distribution, 100, 50);
+            for step in 0..20_000 {
+                let acknowledged = 100 + step / 200;
+                assert!(chooser.draw(&mut rng, acknowledged) < acknowledged, "{distribution:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn inserted_records_are_asked_for_too() {
+        let mut rng = Rng::new(6, 0);
+        for distribution in [Distribution::Zipfian, Distribution::Latest, Distribution::Uniform] {
+            let mut chooser = KeyChooser::new(distribution, 100, 50);
+            let newer = (0..20_000).filter(|_| chooser.draw(&mut rng, 150) >= 100).count();
+            assert!(newer > 1000, "{distribution:?}: {newer}");
+        }
+    }
+
+    #[test]
+    fn records_match_themselves_and_no_other() {
+        let mut rng = Rng::new(1, 1);
+        let mut value = Vec::new();
+        for size in [1, 7, 8, 9, 1000] {
+            let records = Records::new(size, 3);
+            records.write(&mut value, 77, &mut rng);
+            assert_eq!(value.len(), size);
+            assert!(records.matches(&value, 77), "size {size}");
+            assert!(!records.matches(&value, 78), "size {size}");
+            assert!(!records.matches(&value[1..], 77), "size {size}");
+        }
+        let records = Records::new(1000, 3);
+        records.write(&mut value, 77, &mut rng);
+        let first = value.clone();
+        records.write(&mut value, 77, &mut rng);
+        assert_ne!(first, value, "an update must change the record");
+    }
+
+    #[test]
+    fn unknown_workload_is_refused_with_the_list() {
+        assert_eq!(Workload::named("F").unwrap().name, "f");
+        let error = Workload::named("g").unwrap_err();
+        assert!(error.to_string().contains("a, b, c, d, e and f"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}
