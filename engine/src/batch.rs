@@ -240,10 +240,7 @@ pub(crate) fn check_key(key: &[u8]) -> Result<()> {
     if key.is_empty() {
         Err(Error::invalid("the key is empty; keys have 1 to 65536 bytes"))
     } else if key.len() > KEY_BYTES_MAX {
-        Err(Error::invalid(format!(
-            "the key has {} bytes; the most is {KEY_BYTES_MAX}",
-            key.len()
-        )))
+        Err(Error::invalid(format!("the key has {} bytes; the most is {KEY_BYTES_MAX}", key.len())))
     } else {
         Ok(())
     }

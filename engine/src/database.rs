@@ -201,7 +201,10 @@ impl Database {
                 format!("there is no keyspace {name:?}"),
             ));
         };
-        handle.core.versions.drop_keyspace(found.id, |version| handle.core.publish(version, None))?;
+        handle
+            .core
+            .versions
+            .drop_keyspace(found.id, |version| handle.core.publish(version, None))?;
         if let Some(identity) = known.remove(&found.id) {
             identity.dropped.store(true, Ordering::Release);
         }
@@ -380,7 +383,10 @@ impl Handle {
             other => other,
         };
         self.core.pipeline.commit(batch, durability)?;
-        self.core.counters.user_bytes_written.fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
+        self.core
+            .counters
+            .user_bytes_written
+            .fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -436,11 +442,11 @@ impl Handle {
             // A panic of a background thread has poisoned the pipeline already.
             let _ = thread.join();
         }
-        if let Some(pool) = &core.pool {
-            if core.pipeline.failure().is_none() {
-                core.pipeline.retire_log(core.versions.log_start());
+        if let (Some(pool), None) = (&core.pool, core.pipeline.failure()) {
+            let released = core.pipeline.release_log(core.versions.log_start());
+            if let Err(error) = pool.trim(released) {
+                tracing::warn!(%error, "log segments that nobody needs stay until the next open");
             }
-            pool.trim();
         }
         resources.lock = None;
         result

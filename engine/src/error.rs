@@ -30,9 +30,11 @@ pub enum ErrorKind {
     UnsupportedFormat,
     /// The database was opened read-only, or the medium is.
     ReadOnly,
+    /// The operating system's permissions forbid it.
+    PermissionDenied,
     /// The device is full. Reads go on; writes go on as soon as there is space.
     DiskFull,
-    /// Bytes on the medium are not what was written. See [`Error::corruption`].
+    /// Bytes on the medium are not what was written. See `Error::corruption`.
     Corruption,
     /// The operating system refused an operation.
     Io,
@@ -123,8 +125,9 @@ impl Error {
     pub(crate) fn poisoned(first: &Self) -> Self {
         Self(Arc::new(Inner {
             kind: ErrorKind::Poisoned,
-            message: "an earlier write failed, so writes are refused until the database is reopened"
-                .into(),
+            message:
+                "an earlier write failed, so writes are refused until the database is reopened"
+                    .into(),
             corruption: None,
             source: Some(Source::Cause(first.clone())),
         }))
@@ -159,6 +162,8 @@ impl From<IoError> for Error {
             ErrorKind::DiskFull
         } else if error.is_read_only() {
             ErrorKind::ReadOnly
+        } else if error.is_permission_denied() {
+            ErrorKind::PermissionDenied
         } else {
             ErrorKind::Io
         };

@@ -3,7 +3,7 @@
 //! ```text
 //! LOCK              held while the database is open
 //! CURRENT           names the manifest in force
-//! MANIFEST-000007   which tables and log segments are the database
+//! MANIFEST-000007   which tables are the database, and where its log begins
 //! wal-000012.log    a log segment
 //! spare-000013.log  a log segment that is free for use
 //! 000042.sst        a table
@@ -82,20 +82,15 @@ mod tests {
     #[test]
     fn names_round_trip_and_foreign_names_are_left_alone() {
         use FileName::{Current, Lock, Log, Manifest, SpareLog, Table, Temporary};
-        for name in [
-            Lock,
-            Current,
-            Manifest(7),
-            Log(12),
-            SpareLog(999_999),
-            Table(1_234_567),
-            Temporary,
-        ] {
+        for name in
+            [Lock, Current, Manifest(7), Log(12), SpareLog(999_999), Table(1_234_567), Temporary]
+        {
             let path = name.path(Path::new("d"));
             let text = path.file_name().and_then(|text| text.to_str()).unwrap();
             assert_eq!(FileName::parse(text), Some(name), "{text}");
         }
-        for foreign in ["", "a.sst", "1.sst", "-00001.sst", "notes.tmp", "wal-.log", "x.log", "LOCK2"]
+        for foreign in
+            ["", "a.sst", "1.sst", "-00001.sst", "notes.tmp", "wal-.log", "x.log", "LOCK2"]
         {
             assert_eq!(FileName::parse(foreign), None, "{foreign}");
         }

@@ -8,7 +8,7 @@ use crate::batch::{WriteBatch, check_key};
 use crate::database::Handle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyspaceId;
-use crate::limits::{KEYSPACE_NAME_BYTES_MAX, KEYSPACE_PREFIX_BYTES};
+use crate::limits::{KEYSPACE_NAME_BYTES_MAX, KEYSPACE_PREFIX_BYTES, LEVELS};
 use crate::options::WriteOptions;
 use crate::read::get::lookup;
 use crate::read::iter::{Cursor, Iter, bounded_range, keyspace_range, prefix_range};
@@ -133,9 +133,9 @@ impl Keyspace {
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.check_readable()?;
         let key = FullKey::new(self.id(), key.as_ref())?;
-        self.handle.core.with_view(|view, sequence| {
-            Ok(lookup(view, key.as_slice(), sequence)?.is_some())
-        })
+        self.handle
+            .core
+            .with_view(|view, sequence| Ok(lookup(view, key.as_slice(), sequence)?.is_some()))
     }
 
     /// Sets a key, with the database's durability.
@@ -253,6 +253,26 @@ impl Keyspace {
     #[must_use]
     pub fn at(&self, snapshot: &Snapshot) -> KeyspaceSnapshot {
         snapshot.keyspace(self)
+    }
+
+    /// About how many bytes of table files the keys between two bounds take. Cheap: it reads indexes only; what is still in memory does
+    /// not count.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn approximate_bytes<K: AsRef<[u8]>>(&self, bounds: impl RangeBounds<K>) -> Result<u64> {
+        self.check_readable()?;
+        let range = bounded_range(self.id(), &bounds);
+        let view = self.handle.core.views.load();
+        let overlapping = (0..LEVELS).flat_map(|level| {
+            view.version.overlapping(level, Some(&range.start), Some(&range.end))
+        });
+        Ok(overlapping
+            .map(|handle| {
+                let end = handle.table.approximate_offset(&range.end);
+                end.saturating_sub(handle.table.approximate_offset(&range.start))
+            })
+            .sum())
     }
 
     /// Merges the tables that hold keys between two bounds until overwritten and deleted data is gone from them. Returns when

@@ -10,6 +10,8 @@
 //!
 //! `docs/ARCHITECTURE.md` walks through a write and a read, step by step.
 
+#![deny(unsafe_code)]
+
 mod batch;
 mod coding;
 mod commit;
@@ -19,9 +21,6 @@ mod cursor;
 mod database;
 mod error;
 mod file_name;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod internals;
 mod key;
 mod keyspace;
 mod limits;
@@ -45,9 +44,7 @@ pub use limits::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX,
     VALUE_BYTES_MAX,
 };
-pub use options::{
-    Compression, Durability, IoBackend, KeyspaceOptions, Options, WriteOptions,
-};
+pub use options::{Compression, Durability, IoBackend, KeyspaceOptions, Options, WriteOptions};
 pub use read::iter::{Cursor, Iter, KeyValue};
 pub use read::pinned::PinnedValue;
 pub use rustlite_io::LogSync;

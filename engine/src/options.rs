@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustlite_io::LogSync;
 
+use crate::commit::log_writer::FRAME_BYTES_MAX;
 use crate::error::{Error, Result};
 use crate::limits::BLOCK_BYTES_MAX;
 
@@ -34,7 +35,7 @@ pub enum Compression {
     /// Not at all: blocks are searched in place in the memory map. The default, because it is the fastest to read.
     #[default]
     None,
-    /// LZ4: about half the size for text, fast to read.
+    /// LZ4: smaller, and fast to read.
     Lz4,
     /// Zstandard: smaller, slower to write. Needs the Cargo feature `zstd`.
     Zstd,
@@ -223,7 +224,8 @@ impl Options {
         block_cache_bytes: u64;
         /// Size of a log segment, in bytes; a multiple of 64 KiB, 256 KiB to 4 GiB. Default: 64 MiB.
         log_segment_bytes: u64;
-        /// Log on disk that makes the oldest memtable be flushed, in bytes. At least two segments. Default: 1 GiB.
+        /// Log that makes a memtable be flushed even if it is not full: `Sync` commits take whole blocks of log each. In bytes; at
+        /// least two segments. The log on disk can be larger by what belongs to memtables that are being flushed. Default: 1 GiB.
         log_bytes_max: u64;
         /// How the log is made durable. Default: [`LogSync::Auto`].
         log_sync: LogSync;
@@ -260,8 +262,12 @@ impl Options {
     pub fn memory_bound_bytes(&self) -> u64 {
         // A memtable may pass its limit by the last batch and by one allocation unit of its arena.
         let memtables = self.memtables_max as u64 * (self.memtable_bytes as u64 + (4 << 20));
-        let background = (self.background_threads as u64 + 1) * BACKGROUND_BUFFER_BYTES;
-        memtables + self.block_cache_bytes + background
+        let frames = self.log_frames_in_flight as u64 * FRAME_BYTES_MAX as u64;
+        // While a table is written, its index and the hashes for its filter are in memory: at most half its size for tiny records.
+        let thread = BACKGROUND_BUFFER_BYTES + self.table_bytes / 2;
+        // One thread flushes, the others compact; `compact_range` adds its caller.
+        let background = (self.background_threads as u64 + 2) * thread;
+        memtables + frames + self.block_cache_bytes + background
     }
 
     /// Checks every option and how they fit together.

@@ -1,7 +1,8 @@
 //! Range tombstones cut into fragments, so that one binary search tells the newest one over a key.
 //!
-//! Guarantees: the fragments are sorted, disjoint and not empty; the sequence numbers of a fragment are distinct and
-//! newest first; neighbours that touch and say the same are one fragment. The set never changes once it is built.
+//! Guarantees: the fragments are sorted, disjoint and not empty; the sequence numbers of a fragment
+//! are distinct and newest first; neighbours that touch and say the same are one fragment. The set
+//! never changes once it is built.
 //!
 //! ```text
 //! tombstones            fragments
@@ -10,8 +11,9 @@
 //!                       [d, f) {9}
 //! ```
 //!
-//! A fragment lists every tombstone above it, so a stack of `n` tombstones over the same keys costs `n` numbers per
-//! fragment. Disjoint tombstones, the usual case, cost one fragment of one number each.
+//! A fragment lists every tombstone above it, so a stack of `n` tombstones over the same keys costs
+//! `n` numbers per fragment. Disjoint tombstones, the usual case, cost one fragment of one number
+//! each.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +22,8 @@ use std::collections::btree_map::Entry;
 
 use crate::key::Sequence;
 
-/// Start (inclusive), end (exclusive), and the sequence numbers of all tombstones over that range, newest first.
+/// Start (inclusive), end (exclusive), and the sequence numbers of all tombstones over that range,
+/// newest first.
 pub(crate) type Fragment<'a> = (&'a [u8], &'a [u8], &'a [Sequence]);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +45,8 @@ impl RangeTombstones {
         Self { fragments: Vec::new() }
     }
 
-    /// The fragments of tombstones in any order; a tombstone whose start is not before its end covers nothing.
+    /// The fragments of tombstones in any order; a tombstone whose start is not before its end
+    /// covers nothing.
     pub(crate) fn from_tombstones(
         tombstones: impl IntoIterator<Item = (Vec<u8>, Vec<u8>, Sequence)>,
     ) -> Self {
@@ -71,7 +75,8 @@ impl RangeTombstones {
         }
         edges.sort_unstable_by(|a, b| a.0.cmp(b.0));
 
-        // The same sequence number can be open more than once: tables may share parts of one tombstone.
+        // The same sequence number can be open more than once: tables may share parts of one
+        // tombstone.
         let mut open: BTreeMap<Sequence, usize> = BTreeMap::new();
         let mut result = Self::empty();
         let mut opened_at: &[u8] = &[];
@@ -164,8 +169,8 @@ impl RangeTombstones {
 
     /// The set without the tombstones that `keep` refuses.
     ///
-    /// `keep` is asked for each tombstone of each fragment, newest first, and is told the next newer tombstone of the
-    /// same fragment, whether or not that one was kept.
+    /// `keep` is asked for each tombstone of each fragment, newest first, and is told the next
+    /// newer tombstone of the same fragment, whether or not that one was kept.
     pub(crate) fn filtered(
         &self,
         mut keep: impl FnMut(Sequence, Option<Sequence>) -> bool,

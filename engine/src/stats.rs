@@ -80,7 +80,8 @@ impl Stats {
         for (number, level) in levels.iter_mut().enumerate() {
             level.tables = view.version.level_len(number);
             level.bytes = view.version.level_bytes(number);
-            level.runs = view.version.level_runs(number).iter().filter(|run| !run.is_empty()).count();
+            level.runs =
+                view.version.level_runs(number).iter().filter(|run| !run.is_empty()).count();
         }
         let (snapshots, oldest_snapshot) = core.snapshots.summary();
         let (_, _, log_bytes) = core.pipeline.log_position();
@@ -151,17 +152,15 @@ impl fmt::Display for Stats {
         )?;
         line("indexes and filters", mib(self.index_and_filter_bytes))?;
         line("memory bound", mib(self.memory_bound_bytes))?;
-        for (number, level) in self.levels.iter().enumerate().filter(|(_, level)| level.tables > 0) {
+        for (number, level) in self.levels.iter().enumerate().filter(|(_, level)| level.tables > 0)
+        {
             line(
                 &format!("level {number}"),
                 format!("{} tables, {} runs, {}", level.tables, level.runs, mib(level.bytes)),
             )?;
         }
         line("snapshots", self.snapshots.to_string())?;
-        line(
-            "flushes",
-            format!("{}; {} written", self.flushes, mib(self.flush_bytes_written)),
-        )?;
+        line("flushes", format!("{}; {} written", self.flushes, mib(self.flush_bytes_written)))?;
         line(
             "compactions",
             format!(

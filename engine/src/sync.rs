@@ -1,17 +1,19 @@
 //! The synchronisation primitives of lock-free code: the standard library's, or loom's in a model.
 //!
-//! A module that takes its atomics from here can be compiled into a loom model unchanged. Guarantees: outside of models
-//! every name is the standard library's own type, and [`AccessTracker`] is nothing at all.
+//! A module that takes its atomics from here can be compiled into a loom model unchanged.
+//! Guarantees: outside of models every name is the standard library's own type, and
+//! [`AccessTracker`] is nothing at all.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{Mutex, atomic};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Mutex, atomic};
 
-/// Stands for plain memory beside it, so that a model notices a read that does not happen after the write.
+/// Stands for plain memory beside it, so that a model notices a read that does not happen after the
+/// write.
 ///
-/// Loom sees its own types only; bytes written through raw pointers are invisible to it. A structure puts a tracker
-/// next to such bytes and reports every access.
+/// Loom sees its own types only; bytes written through raw pointers are invisible to it. A
+/// structure puts a tracker next to such bytes and reports every access.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub(crate) struct AccessTracker;
@@ -33,7 +35,8 @@ impl AccessTracker {
     pub(crate) fn read(&self) {}
 }
 
-/// Stands for plain memory beside it, so that a model notices a read that does not happen after the write.
+/// Stands for plain memory beside it, so that a model notices a read that does not happen after the
+/// write.
 #[cfg(loom)]
 #[derive(Debug)]
 pub(crate) struct AccessTracker(loom::cell::UnsafeCell<()>);

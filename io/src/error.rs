@@ -82,16 +82,20 @@ impl IoError {
     pub fn is_disk_full(&self) -> bool {
         matches!(
             self.kind,
-            io::ErrorKind::StorageFull
-                | io::ErrorKind::QuotaExceeded
-                | io::ErrorKind::FileTooLarge
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         )
     }
 
-    /// True if the medium or the permissions forbid writing.
+    /// True if the medium forbids writing.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        matches!(self.kind, io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+        self.kind == io::ErrorKind::ReadOnlyFilesystem
+    }
+
+    /// True if the operating system's permissions forbid the operation.
+    #[must_use]
+    pub fn is_permission_denied(&self) -> bool {
+        self.kind == io::ErrorKind::PermissionDenied
     }
 }
 

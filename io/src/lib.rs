@@ -6,6 +6,9 @@
 //!
 //! The crate knows files, buffers, rings and clocks; it does not know keys.
 
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code, reason = "owns aligned memory")]
 mod buffer;
 mod clock;
 mod error;
@@ -18,8 +21,8 @@ pub use buffer::{AlignedBuffer, BUFFER_ALIGN};
 pub use clock::{Clock, SystemClock};
 pub use error::{IoError, Result};
 pub use file_system::{
-    DirEntry, File, FileLock, FileSink, FileStream, FileSystem, LogDevice, LogDeviceOptions, LogLane,
-    LogSegment, LogSync, OpenMode,
+    DirEntry, File, FileLock, FileSink, FileStream, FileSystem, LogDevice, LogDeviceOptions,
+    LogLane, LogSegment, LogSync, OpenMode,
 };
 pub use mapping::{Advice, FaultHook, Mapping};
 pub use real::{Backend, RealFileSystem};

@@ -70,8 +70,7 @@ impl Mapping {
                         _ => Err(error),
                     })
                     .map_err(|error| {
-                        IoError::new("read", &self.path, &error)
-                            .at(range.start as u64, range.len())
+                        IoError::new("read", &self.path, &error).at(range.start as u64, range.len())
                     })
             }
             Memory::Heap { fault: Some(hook), .. } => hook(range),

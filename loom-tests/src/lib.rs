@@ -1,13 +1,13 @@
-//! Models of the lock-free structures: loom runs each through all interleavings and all values that the memory model
-//! lets an atomic load return.
+//! Models of the lock-free structures: loom runs each through all interleavings and all values that
+//! the memory model lets an atomic load return.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test --release -p rustlite-loom-tests
 //! ```
 //!
-//! The modules under test are the engine's own source files, compiled here against loom's atomics (see the engine's
-//! `sync` module). That needs no door into the engine and keeps the rest of it out of the models. Without `--cfg loom`
-//! this crate is empty.
+//! The modules under test are the engine's own source files, compiled here against loom's atomics
+//! (see the engine's `sync` module). That needs no door into the engine and keeps the rest of it
+//! out of the models. Without `--cfg loom` this crate is empty.
 
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "a model uses a part of each included file")]

@@ -1,9 +1,11 @@
-//! Records inserted at once by several threads are all reachable, in order, at every level that they have.
+//! Records inserted at once by several threads are all reachable, in order, at every level that
+//! they have.
 
 use loom::sync::Arc;
 use loom::thread;
 
 use crate::key::{Trailer, ValueKind};
+use crate::memtable::skiplist::check::check_links;
 use crate::memtable::skiplist::{SkipList, Splice};
 
 /// A key and the number of levels of its node.
@@ -30,6 +32,7 @@ fn assert_holds(list: &SkipList, expected: &[&[u8]]) {
         // From the top, through the links of the upper level.
         assert!(list.seek_same_key(key, Trailer::NEWEST).is_some(), "{key:?} is not found");
     }
+    assert_eq!(check_links(list), expected.len());
     assert_eq!(list.entries(), expected.len());
     let last = list.last().expect("there are records");
     assert_eq!(Some(&list.entry(last).key()), expected.last());

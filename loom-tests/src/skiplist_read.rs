@@ -12,7 +12,8 @@ fn insert(list: &SkipList, key: &[u8], sequence: u64, splice: &mut Splice, heigh
     assert_eq!(list.insert_at_height(key, trailer, key, splice, height), Ok(()));
 }
 
-/// Every access to a node's contents is told to loom, which fails the model if it may race with the writing of them.
+/// Every access to a node's contents is told to loom, which fails the model if it may race with the
+/// writing of them.
 fn scan(list: &SkipList) -> usize {
     let mut met = 0;
     let mut last: Option<(&[u8], Trailer)> = None;

@@ -11,7 +11,9 @@ fn main() -> Result<(), Error> {
 
     let teller = std::thread::spawn({
         let db = db.clone();
-        move || (0..10_000).try_for_each(|round| write_balances(&db, round % 300, 300 - round % 300))
+        move || {
+            (0..10_000).try_for_each(|round| write_balances(&db, round % 300, 300 - round % 300))
+        }
     });
     for _ in 0..5 {
         // Two reads, one moment. Without the snapshot a transfer could slip between them.

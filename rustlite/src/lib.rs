@@ -29,14 +29,17 @@
 //!
 //! * A write with [`Durability::Sync`], the default, is on stable storage when it returns. [`Durability`] has the table of what each level
 //!   survives.
-//! * A batch is atomic, across keyspaces too. Readers see commits in one order, without holes, and never what a crash can still take
-//!   away.
+//! * A batch is atomic, across keyspaces too. Readers see commits in one order, without holes, and each only once it is as durable as
+//!   it asked to be.
 //! * Readers don't block writers, writers don't block readers. A forgotten iterator or snapshot costs space, not progress.
 //! * Private memory stays below [`Options::memory_bound_bytes`]; [`Stats`] shows it.
 //! * Every failure has its own [`ErrorKind`], and none harms what is on disk.
 
+#![forbid(unsafe_code)]
+
 pub use rustlite_engine::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Compression, Corruption, Cursor, Database, Durability, Error, ErrorKind, IoBackend, Iter,
-    KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX, KeyValue, Keyspace, KeyspaceOptions, KeyspaceSnapshot, LevelStats, LogSync, Options,
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Compression, Corruption, Cursor, Database, Durability,
+    Error, ErrorKind, IoBackend, Iter, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX,
+    KeyValue, Keyspace, KeyspaceOptions, KeyspaceSnapshot, LevelStats, LogSync, Options,
     PinnedValue, Result, Snapshot, Stats, VALUE_BYTES_MAX, WriteBatch, WriteOptions,
 };

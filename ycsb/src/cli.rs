@@ -1,4 +1,5 @@
-//! The command line: `ycsb load`, `run`, `compare` and `list`, their options, and the checks that need no engine.
+//! The command line: `ycsb load`, `run`, `compare` and `list`, their options, and the checks that
+//! need no engine.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -58,7 +59,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Common {
-    /// Engines, separated by commas (see `ycsb list`) [default: rustlite; for compare: rustlite,sqlite]
+    /// Engines, separated by commas (see `ycsb list`) [default: rustlite; for compare:
+    /// rustlite,sqlite]
     #[arg(long, alias = "engine", value_delimiter = ',', value_name = "NAMES")]
     engines: Vec<String>,
 
@@ -94,8 +96,8 @@ struct Common {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     seconds: Option<f64>,
 
-    /// Operations per second to aim at, all threads together; latencies then count from the intended
-    /// start of an operation, so that a stall shows in all it delayed
+    /// Operations per second to aim at, all threads together; latencies then count from the
+    /// intended start of an operation, so that a stall shows in all it delayed
     #[arg(long, value_name = "OPS", allow_negative_numbers = true)]
     target_rate: Option<f64>,
 

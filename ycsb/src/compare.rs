@@ -1,12 +1,14 @@
-//! The order of a measurement: which steps, on which data, how often; and what is reported of the rounds.
+//! The order of a measurement: which steps, on which data, how often; and what is reported of the
+//! rounds.
 //!
 //! The order follows YCSB's advice, made fair for several engines:
 //! 1. every engine is loaded; A, B, C and F run on that load, then D, which inserts;
-//! 2. every engine is loaded afresh before E, because D has left it larger (a load is used until a workload inserts);
-//! 3. for each workload the engines take turns, a different one first each time, so that a drift of the machine (heat,
-//!    neighbours, a filling disk) doesn't always hit the same one;
-//! 4. all of it once per round; reported is the round with the median throughput, whole, so that all numbers of a line
-//!    belong together.
+//! 2. every engine is loaded afresh before E, because D has left it larger (a load is used until a
+//!    workload inserts);
+//! 3. for each workload the engines take turns, a different one first each time, so that a drift of
+//!    the machine (heat, neighbours, a filling disk) doesn't always hit the same one;
+//! 4. all of it once per round; reported is the round with the median throughput, whole, so that
+//!    all numbers of a line belong together.
 
 use std::path::PathBuf;
 
@@ -47,7 +49,8 @@ pub struct Settings {
     pub target_rate: Option<f64>,
     /// Threads.
     pub threads: usize,
-    /// Size of a record to load, or that must have been loaded; `None` for the default, or for whatever was loaded.
+    /// Size of a record to load, or that must have been loaded; `None` for the default, or for
+    /// whatever was loaded.
     pub value_size: Option<usize>,
     /// Durability of every write.
     pub durability: Durability,

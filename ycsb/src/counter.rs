@@ -1,7 +1,8 @@
 //! Hands out record numbers to inserting threads and knows which of them are surely there.
 //!
-//! Guarantees: every number is handed out once; [`InsertCounter::acknowledged`] never counts a record whose insert has
-//! not returned, nor one behind such a hole, so that readers who stay below it always find what they ask for.
+//! Guarantees: every number is handed out once; [`InsertCounter::acknowledged`] never counts a
+//! record whose insert has not returned, nor one behind such a hole, so that readers who stay below
+//! it always find what they ask for.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub struct InsertCounter {
     next: AtomicU64,
-    /// Records `0..acknowledged` are there. Stored with Release after the inserts returned, loaded with Acquire.
+    /// Records `0..acknowledged` are there. Stored with Release after the inserts returned, loaded
+    /// with Acquire.
     acknowledged: AtomicU64,
     /// Finished inserts beyond the first unfinished one.
     ahead: Mutex<BTreeSet<u64>>,

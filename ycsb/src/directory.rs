@@ -1,6 +1,7 @@
 //! The directory that a measurement works in, with a marker file that tells what is loaded in it.
 //!
-//! Guarantees: nothing that `ycsb` didn't make itself is ever touched; a directory made by default is removed at the end.
+//! Guarantees: nothing that `ycsb` didn't make itself is ever touched; a directory made by default
+//! is removed at the end.
 //!
 //! ```text
 //! DIR/ycsb.json      the marker: which engine holds how many records of which size
@@ -130,8 +131,8 @@ impl WorkDirectory {
         self.path.join(engine)
     }
 
-    /// Empties the engine's directory, for a fresh load. The marker forgets the engine first, so that a load that is broken
-    /// off is never taken for a complete one.
+    /// Empties the engine's directory, for a fresh load. The marker forgets the engine first, so
+    /// that a load that is broken off is never taken for a complete one.
     ///
     /// # Errors
     /// The directory can't be removed or made.
@@ -172,8 +173,8 @@ fn refuse_unless_empty(path: &Path) -> Result<()> {
     )))
 }
 
-/// Where directories made by default go: the system's place for temporary files, or the current directory if that place is
-/// in memory, because durability measured in memory means nothing.
+/// Where directories made by default go: the system's place for temporary files, or the current
+/// directory if that place is in memory, because durability measured in memory means nothing.
 fn temporary_base() -> PathBuf {
     let system = std::env::temp_dir();
     let in_memory = Mount::of(&system)

@@ -1,24 +1,28 @@
-//! The request distributions of YCSB: zipfian, scrambled zipfian, latest and uniform, with YCSB's own parameters.
+//! The request distributions of YCSB: zipfian, scrambled zipfian, latest and uniform, with YCSB's
+//! own parameters.
 //!
-//! Guarantees: every drawn number is inside the range asked for; the same seed draws the same numbers; the shapes are
-//! checked against the expected probability mass in the tests below.
+//! Guarantees: every drawn number is inside the range asked for; the same seed draws the same
+//! numbers; the shapes are checked against the expected probability mass in the tests below.
 //!
-//! The zipfian generator is the rejection-free one of Gray et al., "Quickly Generating Billion-Record Synthetic
-//! Databases" (SIGMOD 1994), which needs the generalised harmonic number `zeta(n, theta)` of the item count.
+//! The zipfian generator is the rejection-free one of Gray et al., "Quickly Generating
+//! Billion-Record Synthetic Databases" (SIGMOD 1994), which needs the generalised harmonic number
+//! `zeta(n, theta)` of the item count.
 
 use crate::rng::Rng;
 
 /// YCSB's zipfian constant: item `i` is drawn with a probability proportional to `1 / i^0.99`.
 pub const ZIPFIAN_THETA: f64 = 0.99;
 
-/// YCSB draws scrambled zipfian numbers from ten billion items, however many records there are, and folds them onto the
-/// records by hashing. The popularity curve thus doesn't depend on the size of the data set.
+/// YCSB draws scrambled zipfian numbers from ten billion items, however many records there are, and
+/// folds them onto the records by hashing. The popularity curve thus doesn't depend on the size of
+/// the data set.
 const SCRAMBLED_ITEMS: u64 = 10_000_000_000;
 
 /// `zeta(10_000_000_000, 0.99)`, which would take minutes to compute.
 const SCRAMBLED_ZETA: f64 = 26.469_028_201_783_02;
 
-/// FNV-1a, 64 bits, over the eight little-endian bytes of `value`, as an absolute value: YCSB's hash for keys.
+/// FNV-1a, 64 bits, over the eight little-endian bytes of `value`, as an absolute value: YCSB's
+/// hash for keys.
 #[must_use]
 pub fn fnv_hash(value: u64) -> u64 {
     let mut hash = 0xCBF2_9CE4_8422_2325_u64;
@@ -66,7 +70,8 @@ impl Zipfian {
         self.eta = spread / (1.0 - self.zeta_two / self.zeta_items);
     }
 
-    /// Extends the range to `0..items`. A smaller count changes nothing: inserted records don't go away.
+    /// Extends the range to `0..items`. A smaller count changes nothing: inserted records don't go
+    /// away.
     pub fn grow(&mut self, items: u64) {
         if items > self.items {
             self.zeta_items += zeta_increment(self.items, items, self.theta);
@@ -91,7 +96,8 @@ impl Zipfian {
     }
 }
 
-/// Draws from `0..items` with zipfian popularity, the popular ones spread over the whole range by a hash.
+/// Draws from `0..items` with zipfian popularity, the popular ones spread over the whole range by a
+/// hash.
 #[derive(Debug, Clone)]
 pub struct ScrambledZipfian {
     zipfian: Zipfian,
@@ -125,7 +131,8 @@ impl Latest {
         Self { zipfian: Zipfian::new(records, ZIPFIAN_THETA) }
     }
 
-    /// The next number, below `acknowledged`: the count of records known to be inserted, without holes.
+    /// The next number, below `acknowledged`: the count of records known to be inserted, without
+    /// holes.
     pub fn draw(&mut self, rng: &mut Rng, acknowledged: u64) -> u64 {
         self.zipfian.grow(acknowledged);
         let newest = acknowledged.saturating_sub(1);
@@ -209,8 +216,8 @@ mod tests {
         for _ in 0..DRAWS {
             seen[scrambled.draw(&mut rng) as usize] += 1;
         }
-        // The most popular item of ten billion has the share 1 / zeta, and lands where its hash says; whatever else
-        // lands there adds about one part in ten thousand.
+        // The most popular item of ten billion has the share 1 / zeta, and lands where its hash
+        // says; whatever else lands there adds about one part in ten thousand.
         let hottest = fnv_hash(0) % items;
         let expected = 1.0 / SCRAMBLED_ZETA;
         let share = seen[hottest as usize] as f64 / DRAWS as f64;

@@ -1,9 +1,11 @@
-//! Drives a store: the load phase and the run phase, with any number of threads, closed loop or at a target rate.
+//! Drives a store: the load phase and the run phase, with any number of threads, closed loop or at
+//! a target rate.
 //!
-//! How time is measured: one clock reading per operation. In a closed loop an operation starts where the one before it
-//! ended, so the driver's own work (drawing the operation, writing the key, some tens of nanoseconds) is inside the
-//! latency of every engine alike. At a target rate an operation starts when its schedule says it should have, whether or
-//! not the one before it was done by then: a stall is charged to every operation it delayed (no coordinated omission).
+//! How time is measured: one clock reading per operation. In a closed loop an operation starts
+//! where the one before it ended, so the driver's own work (drawing the operation, writing the key,
+//! some tens of nanoseconds) is inside the latency of every engine alike. At a target rate an
+//! operation starts when its schedule says it should have, whether or not the one before it was
+//! done by then: a stall is charged to every operation it delayed (no coordinated omission).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, mpsc};
@@ -24,10 +26,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Operations between two updates of the shared progress counter.
 const PROGRESS_BATCH: u64 = 64;
 
-/// How long before its due time a paced thread stops sleeping and spins: longer than a timer usually oversleeps.
+/// How long before its due time a paced thread stops sleeping and spins: longer than a timer
+/// usually oversleeps.
 const SPIN: Duration = Duration::from_micros(80);
 
-/// Records in the store that a run with a time limit, but no operation count, expects to see inserted: this fraction.
+/// Records in the store that a run with a time limit, but no operation count, expects to see
+/// inserted: this fraction.
 const TIMED_INSERT_FRACTION: u64 = 10;
 
 /// What to drive.
@@ -62,7 +66,8 @@ pub struct Driven {
     pub elapsed: Duration,
     /// Reads that didn't find a record that is surely there.
     pub missing: u64,
-    /// Reads and scans that found something else than what was written, or in the wrong order, or too much.
+    /// Reads and scans that found something else than what was written, or in the wrong order, or
+    /// too much.
     pub wrong: u64,
     /// Records in the store now.
     pub records: u64,
@@ -74,8 +79,8 @@ struct Shared<'a> {
     data: Records,
     inserts: InsertCounter,
     chooser: KeyChooser,
-    /// Held for writing until all threads exist; then says whether to begin. A barrier would leave the others waiting for ever
-    /// when the system refuses one more thread.
+    /// Held for writing until all threads exist; then says whether to begin. A barrier would leave
+    /// the others waiting for ever when the system refuses one more thread.
     begin: RwLock<bool>,
     done: AtomicU64,
     stop: AtomicBool,
@@ -90,8 +95,8 @@ struct ThreadResult {
     wrong: u64,
 }
 
-/// Runs the phase to its end. `progress` hears the number of operations done, several times a second; if it returns
-/// false, the phase is broken off.
+/// Runs the phase to its end. `progress` hears the number of operations done, several times a
+/// second; if it returns false, the phase is broken off.
 ///
 /// # Errors
 /// The first error of any thread; the others stop then.

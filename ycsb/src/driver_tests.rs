@@ -1,4 +1,5 @@
-//! Tests of the driver against stores in memory that are right, slow, forgetful or broken on purpose.
+//! Tests of the driver against stores in memory that are right, slow, forgetful or broken on
+//! purpose.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -184,7 +185,8 @@ fn a_stall_is_charged_to_every_operation_that_it_delayed() {
     let base = Drive { operations: Some(400), threads: 1, ..plan(Some("c")) };
     let paced = Drive { target_rate: Some(1000.0), ..base.clone() };
     let corrected = drive("memory", &loaded(Fault::Stalls(stall)), &paced, &mut |_| true).unwrap();
-    // Operations fell due every millisecond during the stall: about half of all 400 waited, 100 ms on average.
+    // Operations fell due every millisecond during the stall: about half of all 400 waited, 100 ms
+    // on average.
     assert!(corrected.measures.overall().p95 > 100_000.0, "{:?}", corrected.measures.overall());
     let closed = drive("memory", &loaded(Fault::Stalls(stall)), &base, &mut |_| true).unwrap();
     assert!(closed.measures.overall().p95 < 100_000.0);

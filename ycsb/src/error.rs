@@ -1,4 +1,5 @@
-//! What can go wrong in the harness, sorted by who can help: the person at the keyboard, an engine, or the machine.
+//! What can go wrong in the harness, sorted by who can help: the person at the keyboard, an engine,
+//! or the machine.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

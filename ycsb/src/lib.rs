@@ -10,12 +10,15 @@
 //! | F read-modify-write | 50 % read, 50 % read-modify-write | zipfian |
 //!
 //! What makes a comparison fair here, in the order in which data flows:
-//! - [`adapters`]: every engine in its best sensible configuration, printed with the result, at one and the same
-//!   durability; an engine that doesn't have that durability is refused by name;
-//! - [`workload`], [`distribution`], [`counter`]: the operations, the same for every engine and seed;
+//! - [`adapters`]: every engine in its best sensible configuration, printed with the result, at one
+//!   and the same durability; an engine that doesn't have that durability is refused by name;
+//! - [`workload`], [`distribution`], [`counter`]: the operations, the same for every engine and
+//!   seed;
 //! - [`driver`], [`measure`]: the clock, coordinated omission included at a target rate;
-//! - [`step`], [`worker`], [`process`]: a process for every step, so that CPU, memory and bytes are the engine's own;
-//! - [`compare`]: engines interleaved in rotating order on equally fresh data, the median of the rounds;
+//! - [`step`], [`worker`], [`process`]: a process for every step, so that CPU, memory and bytes are
+//!   the engine's own;
+//! - [`compare`]: engines interleaved in rotating order on equally fresh data, the median of the
+//!   rounds;
 //! - [`report`], [`machine`]: one table or one JSON document, with the machine's description.
 //!
 //! The library exists for the `ycsb` binary and its tests.

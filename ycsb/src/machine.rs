@@ -1,6 +1,8 @@
-//! The machine a run was made on: what a reader of the numbers must know to judge or to repeat them.
+//! The machine a run was made on: what a reader of the numbers must know to judge or to repeat
+//! them.
 //!
-//! Whatever can't be found out is `null` in JSON and "unknown" in text; nothing here can fail a run.
+//! Whatever can't be found out is `null` in JSON and "unknown" in text; nothing here can fail a
+//! run.
 
 use std::fs::OpenOptions;
 use std::io::IoSlice;
@@ -40,10 +42,11 @@ pub struct Machine {
     pub mount_options: Option<String>,
     /// The device below it.
     pub device: Option<String>,
-    /// The device's cache: `write back` loses acknowledged writes at a power loss unless flushed, `write through` doesn't.
+    /// The device's cache: `write back` loses acknowledged writes at a power loss unless flushed,
+    /// `write through` doesn't.
     pub device_write_cache: Option<String>,
-    /// Median latency of one durable overwrite of 4 KiB, by the faster of the two ways below: the F that a lone
-    /// committer can't beat.
+    /// Median latency of one durable overwrite of 4 KiB, by the faster of the two ways below: the F
+    /// that a lone committer can't beat.
     pub durable_overwrite_us: Option<f64>,
     /// The same by `O_DIRECT` and `RWF_DSYNC`, where the file system has them.
     pub direct_dsync_us: Option<f64>,
@@ -67,7 +70,8 @@ pub struct Mount {
 }
 
 impl Machine {
-    /// Describes the machine as seen from `directory`, in which two small files are written and removed.
+    /// Describes the machine as seen from `directory`, in which two small files are written and
+    /// removed.
     #[must_use]
     pub fn describe(directory: &Path) -> Self {
         let mount = Mount::of(directory);
@@ -117,7 +121,8 @@ impl Mount {
         best.map(|(_, mount)| mount)
     }
 
-    /// Parses `id parent major:minor root mount-point options optional-fields... - type device super-options`.
+    /// Parses `id parent major:minor root mount-point options optional-fields... - type device
+    /// super-options`.
     fn parse(line: &str) -> Option<(String, Self)> {
         let (left, right) = line.split_once(" - ")?;
         let mut fields = left.split(' ').skip(2);
@@ -157,7 +162,8 @@ enum Method {
     Fdatasync,
 }
 
-/// Median latency of durable overwrites of already written blocks, or `None` if the file system doesn't offer the method.
+/// Median latency of durable overwrites of already written blocks, or `None` if the file system
+/// doesn't offer the method.
 fn overwrite_latency_us(directory: &Path, method: Method) -> Option<f64> {
     // The file is removed on return, whatever happens in between.
     let file = tempfile::Builder::new().prefix("ycsb-latency-").tempfile_in(directory).ok()?;

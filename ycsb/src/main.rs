@@ -1,6 +1,8 @@
-//! The `ycsb` binary: parses the command line, prints the result, and gives an exit code that scripts can rely on.
+//! The `ycsb` binary: parses the command line, prints the result, and gives an exit code that
+//! scripts can rely on.
 //!
-//! Exit codes: 0 for success, 1 for a failure of an engine or the machine, 2 for a request that can't be met.
+//! Exit codes: 0 for success, 1 for a failure of an engine or the machine, 2 for a request that
+//! can't be met.
 #![deny(unsafe_code)]
 
 use std::io::{ErrorKind, Write};
@@ -11,7 +13,9 @@ use rustlite_ycsb::cli::{Cli, execute};
 use rustlite_ycsb::{Error, Result, interrupt};
 
 fn main() -> ExitCode {
-    match run() {
+    let result = run();
+    interrupt::wait_if_interrupted();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ycsb: {error}");
@@ -21,9 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let cli = Cli::parse();
-    interrupt::handle_signals();
-    let output = execute(&cli)?;
+    let output = execute(&Cli::parse())?;
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(output.text.as_bytes()).and_then(|()| stdout.flush()) {
         // Whoever read the output has seen enough, as in `ycsb list | head -1`.

@@ -1,4 +1,5 @@
-//! Latencies of one thread or of a whole step, per operation type, in histograms of three significant digits.
+//! Latencies of one thread or of a whole step, per operation type, in histograms of three
+//! significant digits.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +54,8 @@ fn histogram() -> Histogram<u64> {
 }
 
 impl Measures {
-    /// No measures yet. Histograms are made at the first operation of their type, so that unused ones cost no memory.
+    /// No measures yet. Histograms are made at the first operation of their type, so that unused
+    /// ones cost no memory.
     #[must_use]
     pub fn new() -> Self {
         Self { by_operation: [const { None }; Operation::ALL.len()] }
@@ -103,7 +105,8 @@ impl Measures {
 }
 
 fn summarize(histogram: &Histogram<u64>) -> Latency {
-    // Nanoseconds with three digits of microseconds: more would pretend to a precision that isn't there.
+    // Nanoseconds with three digits of microseconds: more would pretend to a precision that isn't
+    // there.
     let micros = |ns: f64| (ns.round()) / 1000.0;
     let at = |quantile| micros(histogram.value_at_quantile(quantile) as f64);
     Latency {

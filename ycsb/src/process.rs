@@ -1,6 +1,8 @@
-//! What the kernel says this process has used: CPU time, memory, bytes written; and what a directory occupies.
+//! What the kernel says this process has used: CPU time, memory, bytes written; and what a
+//! directory occupies.
 //!
-//! The numbers are of the whole process, which is why each step of a comparison runs in a process of its own.
+//! The numbers are of the whole process, which is why each step of a comparison runs in a process
+//! of its own.
 
 use std::path::Path;
 
@@ -17,8 +19,8 @@ pub struct Usage {
     pub peak_rss_bytes: Option<u64>,
     /// Memory resident now that isn't backed by a file.
     pub anonymous_rss_bytes: Option<u64>,
-    /// Bytes this process caused to be sent to storage: dirtied pages of the page cache and direct writes alike.
-    /// Unknown where the kernel doesn't account for it, and always zero on tmpfs.
+    /// Bytes this process caused to be sent to storage: dirtied pages of the page cache and direct
+    /// writes alike. Unknown where the kernel doesn't account for it, and always zero on tmpfs.
     pub bytes_written: Option<u64>,
 }
 
@@ -44,8 +46,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Bytes that the files below `directory` occupy on disk: allocated blocks, as `du` counts, so that holes of sparse files
-/// are free and preallocated space isn't.
+/// Bytes that the files below `directory` occupy on disk: allocated blocks, as `du` counts, so that
+/// holes of sparse files are free and preallocated space isn't.
 ///
 /// # Errors
 /// The directory can't be read. Files that vanish meanwhile are no error.

@@ -116,7 +116,8 @@ fn numbers(line: &ResultLine) -> [String; 10] {
     ]
 }
 
-/// How RustLite compares with the engine of this line, in words that leave no doubt about the direction.
+/// How RustLite compares with the engine of this line, in words that leave no doubt about the
+/// direction.
 fn ratio(line: &ResultLine) -> String {
     match line.rustlite_ratio {
         _ if line.engine == "rustlite" => "-".into(),
@@ -129,8 +130,9 @@ fn ratio(line: &ResultLine) -> String {
 fn footer(text: &mut String, report: &Report) {
     let _ = writeln!(
         text,
-        "RustLite is: RustLite's ops/s divided by this engine's. CPU, memory and bytes written are of the whole step in a\n\
-         process of its own, including the time after the last operation to flush, compact and checkpoint."
+        "RustLite is: RustLite's ops/s divided by this engine's. CPU, memory and bytes written are \
+         those of\nthe whole step in a process of its own, with the flushing, compacting and \
+         checkpointing after the\nlast operation, which ops/s leaves out."
     );
     let mut named: Vec<&str> = Vec::new();
     for line in report.results.iter().chain(&report.loads) {

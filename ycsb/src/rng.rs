@@ -1,17 +1,21 @@
-//! A small, fast, seeded random source, so that a run can be repeated and costs the driver a nanosecond per number.
+//! A small, fast, seeded random source, so that a run can be repeated and costs the driver a
+//! nanosecond per number.
 
-/// SplitMix64: 64 bits of state, passes the usual statistical batteries, and any seed is a good one.
+/// SplitMix64: 64 bits of state, passes the usual statistical batteries, and any seed is a good
+/// one.
 #[derive(Debug, Clone)]
 pub struct Rng {
     state: u64,
 }
 
 impl Rng {
-    /// A source that depends on both the run's seed and the stream (the thread's number), so that threads differ.
+    /// A source that depends on both the run's seed and the stream (the thread's number), so that
+    /// threads differ.
     #[must_use]
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut mixer = Self { state: seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03) };
-        // Neighbouring seeds start in neighbouring states; one step apart is not far enough for two threads.
+        // Neighbouring seeds start in neighbouring states; one step apart is not far enough for two
+        // threads.
         Self { state: mixer.next_u64() }
     }
 
@@ -29,7 +33,8 @@ impl Rng {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// A number in `0..bound`; 0 for a bound of 0. The bias is below `bound / 2^64`, far under what a run could notice.
+    /// A number in `0..bound`; 0 for a bound of 0. The bias is below `bound / 2^64`, far under what
+    /// a run could notice.
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }

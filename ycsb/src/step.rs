@@ -1,5 +1,6 @@
-//! One step of a measurement: open a store, load it or run one workload on it, bring it to rest, close it, and say what
-//! that took. The numbers of the process are of the whole process, so a step has one for itself (see `worker`).
+//! One step of a measurement: open a store, load it or run one workload on it, bring it to rest,
+//! close it, and say what that took. The numbers of the process are of the whole process, so a step
+//! has one for itself (see `worker`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,7 +90,8 @@ pub struct StepOutcome {
     pub records_after: u64,
 }
 
-/// Carries out the step in this process. `progress` hears the operations done and may return false to break off.
+/// Carries out the step in this process. `progress` hears the operations done and may return false
+/// to break off.
 ///
 /// # Errors
 /// A request that can't be met, or the engine's error.

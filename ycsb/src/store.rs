@@ -1,9 +1,11 @@
 //! The one trait through which the driver sees an engine.
 //!
 //! The rules are the same for every adapter, so that engines are charged for the same work:
-//! - reads and scans copy what they find out of the engine (the driver's buffers take it), because the application that
-//!   YCSB models does something with a record, and because a pointer into a cold page is no read yet;
-//! - `update` and `insert` return when the record has the durability that the store was opened with;
+//! - reads and scans copy what they find out of the engine (the driver's buffers take it), because
+//!   the application that YCSB models does something with a record, and because a pointer into a
+//!   cold page is no read yet;
+//! - `update` and `insert` return when the record has the durability that the store was opened
+//!   with;
 //! - `settle` leaves no debt behind: memtables flushed, compactions done, logs checkpointed.
 
 use std::path::PathBuf;
@@ -18,7 +20,8 @@ pub use crate::error::Failure;
 pub enum Durability {
     /// On stable storage before the call returns: survives a power loss.
     Sync,
-    /// Handed to the kernel before the call returns: survives `kill -9` of the process, not a power loss.
+    /// Handed to the kernel before the call returns: survives `kill -9` of the process, not a power
+    /// loss.
     Buffered,
 }
 

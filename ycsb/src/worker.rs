@@ -1,9 +1,11 @@
-//! Runs a step in a child process, so that peak memory, CPU time and bytes written belong to that step and engine alone.
+//! Runs a step in a child process, so that peak memory, CPU time and bytes written belong to that
+//! step and engine alone.
 //!
 //! ```text
 //! parent                                   child: `ycsb __worker`
 //!   one JSON line: StepSpec    -- stdin -->
-//!                              <-- stdout -- JSON lines: {"progress": n} ... then {"outcome": {...}} or {"failed": "..."}
+//!                              <-- stdout -- JSON lines: {"progress": n} ... then {"outcome":
+//!                              {...}} or {"failed": "..."}
 //! ```
 //!
 //! A child whose parent is gone notices at its next progress line and stops.
@@ -35,7 +37,8 @@ enum Message {
 /// The child's side: reads the step from `input`, carries it out, reports to `output`.
 ///
 /// # Errors
-/// The input is no step, or the output is closed. An engine's error is reported to the parent and is none here.
+/// The input is no step, or the output is closed. An engine's error is reported to the parent and
+/// is none here.
 pub fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<()> {
     let mut line = String::new();
     let stdio =
@@ -53,7 +56,11 @@ pub fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<()> {
         Ok(outcome) => Message::Outcome(Box::new(outcome)),
         Err(error) => Message::Failed(error.to_string()),
     };
-    send(output, &last).map_err(stdio)
+    match send(output, &last) {
+        // The parent was interrupted and has said so, or nobody is left to tell.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        sent => sent.map_err(stdio),
+    }
 }
 
 fn send(output: &mut dyn Write, message: &Message) -> std::io::Result<()> {

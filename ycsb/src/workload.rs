@@ -1,12 +1,14 @@
-//! The YCSB core workloads A to F: operation mixes, keys, records and the choice of the next operation.
+//! The YCSB core workloads A to F: operation mixes, keys, records and the choice of the next
+//! operation.
 //!
-//! What follows YCSB to the letter: the mixes; the request distributions with constant 0.99; keys `user` + FNV hash of
-//! the record number; scan lengths uniform in 1 to 100; new records appended to the number sequence, and chosen by
-//! readers only once they are acknowledged.
+//! What follows YCSB to the letter: the mixes; the request distributions with constant 0.99; keys
+//! `user` + FNV hash of the record number; scan lengths uniform in 1 to 100; new records appended
+//! to the number sequence, and chosen by readers only once they are acknowledged.
 //!
-//! What YCSB leaves to the binding: a record (10 fields of 100 bytes) is one value of `--value-size` bytes, and an update
-//! writes the whole of it. YCSB's default of replacing a single field would make key-value engines read the record
-//! first and would thus measure their reads; workload F measures exactly that, and says so.
+//! What YCSB leaves to the binding: a record (10 fields of 100 bytes) is one value of
+//! `--value-size` bytes, and an update writes the whole of it. YCSB's default of replacing a single
+//! field would make key-value engines read the record first and would thus measure their reads;
+//! workload F measures exactly that, and says so.
 
 use crate::distribution::{Latest, ScrambledZipfian, fnv_hash};
 use crate::error::{Error, Result};
@@ -19,8 +21,8 @@ pub const SCAN_RECORDS_MAX: u64 = 100;
 /// Bytes at the start of a record that name it, so that a wrong answer is told from a right one.
 const STAMP_BYTES: usize = 8;
 
-/// Random bytes that records are cut from. Larger than the window of any compressor in use here, so that records don't
-/// compress against each other.
+/// Random bytes that records are cut from. Larger than the window of any compressor in use here, so
+/// that records don't compress against each other.
 const POOL_BYTES: usize = 4 << 20;
 
 /// What an operation does.
@@ -131,7 +133,8 @@ impl Workload {
         let found = WORKLOADS.iter().find(|workload| workload.name.eq_ignore_ascii_case(name));
         found.ok_or_else(|| {
             Error::Usage(format!(
-                "there is no workload {name:?}; the core workloads are a, b, c, d, e and f (see `ycsb list`)"
+                "there is no workload {name:?}; the core workloads are a, b, c, d, e and f \
+                 (see `ycsb list`)"
             ))
         })
     }
@@ -169,7 +172,8 @@ pub enum KeyChooser {
 }
 
 impl KeyChooser {
-    /// A chooser for a store of `records` records into which about `inserts` more are going to be inserted.
+    /// A chooser for a store of `records` records into which about `inserts` more are going to be
+    /// inserted.
     #[must_use]
     pub fn new(distribution: Distribution, records: u64, inserts: u64) -> Self {
         match distribution {

@@ -1,5 +1,5 @@
-//! The `ycsb` binary as people and scripts use it: whole comparisons on tiny data, the JSON document's shape, and every kind
-//! of request that must be refused with a word about what to do.
+//! The `ycsb` binary as people and scripts use it: whole comparisons on tiny data, the JSON
+//! document's shape, and every kind of request that must be refused with a word about what to do.
 #![expect(
     clippy::disallowed_methods,
     reason = "the tests look at real files that the binary leaves"
@@ -62,7 +62,7 @@ fn check_line(line: &Value) {
     assert_eq!(line["threads"], 2);
     assert_eq!(line["value_size"], 100);
     assert_eq!(line["durability"], "buffered");
-    assert!(!line["configuration"].as_str().unwrap().is_empty());
+    assert!(!line["configuration"].as_str().expect("a text").is_empty());
 }
 
 #[test]
@@ -90,7 +90,8 @@ fn compare_prints_one_document_with_every_workload_and_engine() {
     for line in results {
         check_line(line);
         assert_eq!(line["operations"], 400);
-        // D runs on what A, B, C and F have left, E on a fresh load: none of them sees another's inserts.
+        // D runs on what A, B, C and F have left, E on a fresh load: none of them sees another's
+        // inserts.
         assert_eq!(line["records"], 500, "{line}");
         let ratio = number(line, "rustlite_ratio");
         assert!(ratio > 0.0 && (line["engine"] != "rustlite" || (ratio - 1.0).abs() < 1e-9));

@@ -1,6 +1,7 @@
 //! Places commits in the log: into a frame, or as a store; seals frames; knows what is durable.
 //!
-//! Everything here happens under the commit lock; the I/O itself does not. A *frame* is a run of entries that is written by one lane,
+//! Everything here happens under the commit lock; frames and syncs are carried out without it. (Only when no segment is ready in time is
+//! one prepared on the spot.) A *frame* is a run of entries that is written by one lane,
 //! in whole blocks that no other frame shares. A *store* copies one entry into the mapped segment. See `commit/mod.rs` for when which
 //! is used, and `wal/entry.rs` for the bytes.
 
@@ -11,15 +12,14 @@ use rustlite_io::{AlignedBuffer, LogLane, LogSegment};
 
 use crate::commit::publish::Ticket;
 use crate::error::{Error, Result};
-use crate::file_name::FileNumber;
 use crate::key::Sequence;
 use crate::wal::Lsn;
 use crate::wal::entry::{HEADER_BYTES, Header, entry_bytes};
 use crate::wal::reader::SEGMENT_LSN_ALIGN;
-use crate::wal::segment::{Segment, SegmentPool};
+use crate::wal::segment::{Segment, SegmentFile, SegmentPool};
 
 /// A frame is sealed when it has grown to this many bytes, even if no lane is idle: larger writes gain nothing.
-const FRAME_BYTES_MAX: usize = 1 << 20;
+pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 
 /// One batch on its way into the log.
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +74,7 @@ pub(crate) struct LeadSync {
 
 /// A segment whose data may still be needed by recovery.
 struct Live {
-    number: FileNumber,
-    file_bytes: u64,
+    segment: SegmentFile,
     end: Lsn,
 }
 
@@ -116,12 +115,9 @@ impl LogWriter {
         pool: Arc<SegmentPool>,
         lanes: Vec<Box<dyn LogLane>>,
         end: Lsn,
-        live: impl IntoIterator<Item = (FileNumber, u64, Lsn)>,
+        live: impl IntoIterator<Item = (SegmentFile, Lsn)>,
     ) -> Self {
-        let live = live
-            .into_iter()
-            .map(|(number, file_bytes, end)| Live { number, file_bytes, end })
-            .collect();
+        let live = live.into_iter().map(|(segment, end)| Live { segment, end }).collect();
         Self {
             pool,
             current: None,
@@ -153,7 +149,7 @@ impl LogWriter {
 
     /// Size of all segments in use, in bytes.
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.live.iter().map(|live| live.file_bytes).sum::<u64>()
+        self.live.iter().map(|live| live.segment.file_bytes).sum::<u64>()
             + self.current.as_ref().map_or(0, |current| current.segment.file.len())
     }
 
@@ -196,11 +192,7 @@ impl LogWriter {
         let next = self.pool.take(bytes)?;
         self.seal_open();
         if let Some(full) = self.current.take() {
-            self.live.push_back(Live {
-                number: full.segment.number,
-                file_bytes: full.segment.file.len(),
-                end: self.end,
-            });
+            self.live.push_back(Live { segment: SegmentFile::from(&full.segment), end: self.end });
         }
         let nothing_stored = self.stored <= self.durable;
         let frames_idle = self.sealed.is_empty() && self.in_flight.is_empty();
@@ -285,10 +277,9 @@ impl LogWriter {
         if self.scratch.capacity() > FRAME_BYTES_MAX {
             self.scratch = Vec::new();
         }
-        let newest_is_current = self
-            .dirty
-            .last()
-            .is_some_and(|last| std::ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(&current.segment.file)));
+        let newest_is_current = self.dirty.last().is_some_and(|last| {
+            std::ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(&current.segment.file))
+        });
         if !newest_is_current {
             self.dirty.push(Arc::clone(&current.segment.file));
         }
@@ -368,10 +359,9 @@ impl LogWriter {
         } else {
             // Stores that came during the sync are in the newest file, or in files that are newer still.
             let newest = done.files.last().map(Arc::as_ptr);
-            let synced = self
-                .dirty
-                .iter()
-                .position(|file| newest.is_some_and(|newest| std::ptr::addr_eq(newest, Arc::as_ptr(file))));
+            let synced = self.dirty.iter().position(|file| {
+                newest.is_some_and(|newest| std::ptr::addr_eq(newest, Arc::as_ptr(file)))
+            });
             self.dirty.drain(..synced.unwrap_or(0));
         }
         while self.sync_waiters.front().is_some_and(|&(_, lsn)| lsn <= self.durable) {
@@ -380,31 +370,31 @@ impl LogWriter {
         (self.durable, self.sync_waiters.front().map(|&(ticket, _)| ticket))
     }
 
-    /// Retires every segment, if all its data is in tables. For the end of the log's life.
-    pub(crate) fn retire_all(&mut self, flushed_up_to: Lsn) {
-        self.release_below(flushed_up_to);
-        if self.end <= flushed_up_to
-            && let Some(current) = self.current.take()
-        {
-            self.pool.retire(current.segment.number, current.segment.file.len());
+    /// Gives up every segment whose data is in tables, the current one too. For the end of the log's life.
+    pub(crate) fn release_all(&mut self, flushed_up_to: Lsn) -> Vec<SegmentFile> {
+        let mut released = self.release_below(flushed_up_to);
+        if self.end <= flushed_up_to {
+            released.extend(self.current.take().map(|current| SegmentFile::from(&current.segment)));
         }
+        released
     }
 
-    /// Retires every older segment that ends at or below `lsn`: its data is in tables.
-    pub(crate) fn release_below(&mut self, lsn: Lsn) {
+    /// Gives up every older segment that ends at or below `lsn`: its data is in tables.
+    pub(crate) fn release_below(&mut self, lsn: Lsn) -> Vec<SegmentFile> {
+        let mut released = Vec::new();
         while self.live.front().is_some_and(|oldest| oldest.end <= lsn) {
-            let oldest = self.live.pop_front().expect("checked above");
-            self.pool.retire(oldest.number, oldest.file_bytes);
+            released.extend(self.live.pop_front().map(|oldest| oldest.segment));
         }
         if self.live.is_empty() {
             let current = self.current.as_ref().map(|current| &current.segment.file);
-            // Retired files need no sync: what they held is durable in tables.
+            // Released files need no sync: what they held is durable in tables.
             self.dirty.retain(|file| {
                 current.is_some_and(|current| {
                     std::ptr::addr_eq(Arc::as_ptr(current), Arc::as_ptr(file))
                 })
             });
         }
+        released
     }
 }
 
@@ -431,3 +421,6 @@ impl std::fmt::Debug for LogWriter {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

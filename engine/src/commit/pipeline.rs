@@ -17,6 +17,7 @@ use crate::options::Durability;
 use crate::read::view::{FrozenMemtable, View, ViewCell};
 use crate::wal::Lsn;
 use crate::wal::entry::payload_hash;
+use crate::wal::segment::SegmentFile;
 
 /// A memtable with this many range tombstones is flushed: looking them up costs memory and time that only tables bound.
 const RANGE_TOMBSTONES_MAX: usize = 10_000;
@@ -165,10 +166,18 @@ impl CommitPipeline {
         let mut state = self.lock();
         loop {
             self.check_writable(&state)?;
-            match self.try_enqueue(&mut state, batch, payload_hash, sync)? {
-                Ok(enqueued) => return Ok(enqueued),
-                Err(NotYet::Memory) => state = self.wait_for_room(state)?,
-                Err(NotYet::Tickets) => {
+            match self.try_enqueue(&mut state, batch, payload_hash, sync) {
+                Ok(Ok(enqueued)) => return Ok(enqueued),
+                Err(error) => {
+                    drop(state);
+                    if error.kind() == ErrorKind::Poisoned {
+                        // The manifest has failed for good. Commits that need nothing of it must not go on either.
+                        self.fail(error.clone());
+                    }
+                    return Err(error);
+                }
+                Ok(Err(NotYet::Memory)) => state = self.wait_for_room(state)?,
+                Ok(Err(NotYet::Tickets)) => {
                     drop(state);
                     std::thread::yield_now();
                     state = self.lock();
@@ -336,7 +345,9 @@ impl CommitPipeline {
         if self.publisher.is_published(commit.ticket) {
             return Ok(());
         }
-        Err(Error::poisoned(self.poison.get().expect("the publisher fails after the poison is set")))
+        Err(Error::poisoned(
+            self.poison.get().expect("the publisher fails after the poison is set"),
+        ))
     }
 
     /// Refuses all later writes. The first cause stays.
@@ -431,14 +442,12 @@ impl CommitPipeline {
         true
     }
 
-    /// Says that every entry below `log_end` is in tables.
-    pub(crate) fn flushed(&self, log_end: Lsn) {
+    /// Says that every entry below `log_end` is in tables. Gives the log segments that nobody needs any more.
+    pub(crate) fn flushed(&self, log_end: Lsn) -> Vec<SegmentFile> {
         let mut state = self.lock();
         *self.flush_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if let Some(log) = state.log.as_mut() {
-            log.release_below(log_end);
-        }
         self.room.notify_all();
+        state.log.as_mut().map(|log| log.release_below(log_end)).unwrap_or_default()
     }
 
     /// Says that flushing failed and will be tried again.
@@ -448,11 +457,10 @@ impl CommitPipeline {
         self.room.notify_all();
     }
 
-    /// Gives up the log's segments at close, if all of the log up to `flushed_up_to` is in tables.
-    pub(crate) fn retire_log(&self, flushed_up_to: Lsn) {
-        if let Some(log) = self.lock().log.as_mut() {
-            log.retire_all(flushed_up_to);
-        }
+    /// Gives up the log's segments at close, as far as their data is in tables.
+    pub(crate) fn release_log(&self, flushed_up_to: Lsn) -> Vec<SegmentFile> {
+        let mut state = self.lock();
+        state.log.as_mut().map(|log| log.release_all(flushed_up_to)).unwrap_or_default()
     }
 
     /// Refuses later writes because the database is closing, and waits for those under way.
@@ -469,11 +477,7 @@ impl CommitPipeline {
     pub(crate) fn log_position(&self) -> (Lsn, Sequence, u64) {
         let state = self.lock();
         let log = state.log.as_ref();
-        (
-            log.map_or(0, LogWriter::end),
-            state.next_sequence,
-            log.map_or(0, LogWriter::live_bytes),
-        )
+        (log.map_or(0, LogWriter::end), state.next_sequence, log.map_or(0, LogWriter::live_bytes))
     }
 }
 

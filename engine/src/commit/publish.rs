@@ -6,7 +6,7 @@
 //!
 //! Memory ordering: the two facts that publish a ticket, `applied` (in its slot) and `durable`, are written with `SeqCst` and then
 //! both are read by the writer. Of two threads that each establish one of them, at least one sees both, so no ticket is left behind.
-//! `visible` is written with `Release` after the memtable inserts of all published tickets, and read with `Acquire` by readers.
+//! `visible` is raised after the memtable inserts of all published tickets, and read with `Acquire` by readers.
 
 use rustix::thread::futex;
 
@@ -127,7 +127,7 @@ impl Publisher {
     }
 
     fn advance(&self) {
-        loop {
+        while !self.has_failed() {
             let head = self.published.load(Ordering::SeqCst);
             let slot = self.slot(head);
             if slot.applied.load(Ordering::SeqCst) != head + 1 {
@@ -138,12 +138,8 @@ impl Publisher {
                 return;
             }
             // The slot may be reused as soon as this succeeds, so everything was read before.
-            let won = self.published.compare_exchange(
-                head,
-                head + 1,
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            );
+            let won =
+                self.published.compare_exchange(head, head + 1, Ordering::SeqCst, Ordering::SeqCst);
             if won.is_ok() {
                 self.visible.fetch_max(last_sequence, Ordering::SeqCst);
                 self.wake(head);
@@ -186,9 +182,8 @@ impl Publisher {
         }
     }
 
-    /// True once the ticket is visible to readers.
+    /// True once the ticket is published; `visible` is raised a moment later, see [`ensure_visible`](Self::ensure_visible).
     pub(crate) fn is_published(&self, ticket: Ticket) -> bool {
-        // `visible` is raised after `published`, so it is what a reader will actually use.
         self.published.load(Ordering::SeqCst) > ticket
     }
 

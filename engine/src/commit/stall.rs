@@ -35,11 +35,8 @@ pub(crate) struct Limits {
 fn price(pressure: Pressure, limits: Limits) -> u64 {
     let share = |value: f64, low: f64, high: f64| ((value - low) / (high - low)).clamp(0.0, 1.0);
     let l0 = share(pressure.l0_runs as f64, limits.l0_slowdown as f64, limits.l0_stop as f64);
-    let debt = share(
-        pressure.debt_bytes as f64,
-        limits.debt_slowdown as f64,
-        limits.debt_stop as f64,
-    );
+    let debt =
+        share(pressure.debt_bytes as f64, limits.debt_slowdown as f64, limits.debt_stop as f64);
     let worst = l0.max(debt);
     (worst * worst * NANOS_PER_BYTE_MAX * 1024.0) as u64
 }

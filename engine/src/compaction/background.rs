@@ -3,8 +3,9 @@
 //! Flushes have a thread of their own because writers wait for them; compactions only make writers slower. All threads look for work,
 //! and when there is none, sleep until [`Signals`](crate::core::Signals) says that something has changed.
 //!
-//! Failures: a full disk is waited out, and told to writers that would have to wait. A corrupt or unreadable table stops compactions
-//! for a while; its inputs stay. Any other failure of a flush poisons the pipeline, as does a manifest that nobody can vouch for.
+//! Failures: a flush or compaction that cannot read or write a table (a full disk, a failing device, no file handles left) loses nothing:
+//! its inputs stay, it is tried again, and writers that would have to wait for it are told why. A manifest that nobody can vouch for
+//! poisons the pipeline.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -121,11 +122,7 @@ fn flush_loop(core: &Core) {
             continue;
         }
         if let Err(error) = flush(core, &oldest) {
-            if !matches!(error.kind(), ErrorKind::DiskFull) {
-                core.pipeline.fail(error.context("cannot flush a memtable"));
-                continue;
-            }
-            tracing::warn!(%error, "a flush waits for space");
+            tracing::warn!(%error, "a flush failed and will be tried again");
             core.pipeline.flush_failed(error);
             if core.signals.is_stopping() {
                 return;
@@ -149,7 +146,12 @@ fn flush(core: &Core, frozen: &Arc<FrozenMemtable>) -> Result<()> {
     core.install(edit, 0, &tables, Some(frozen))?;
     core.counters.flushes.fetch_add(1, Ordering::Relaxed);
     core.counters.flush_bytes_written.fetch_add(written, Ordering::Relaxed);
-    core.pipeline.flushed(frozen.log_end);
+    let released = core.pipeline.flushed(frozen.log_end);
+    if let Some(pool) = &core.pool
+        && let Err(error) = pool.retire(&released)
+    {
+        tracing::warn!(%error, "log segments that nobody needs stay until the next open");
+    }
     core.signals.wake();
     Ok(())
 }
@@ -261,11 +263,9 @@ impl Core {
             Err(error) => Some(error.clone()),
         };
         drop(state);
-        if let Some(error) = result.as_ref().err().filter(|error| error.kind() != ErrorKind::Closed) {
+        if let Some(error) = result.as_ref().err().filter(|error| error.kind() != ErrorKind::Closed)
+        {
             tracing::error!(%error, %plan, "a compaction failed; its inputs stay");
-            if error.kind() == ErrorKind::Poisoned {
-                self.pipeline.fail(error.clone());
-            }
         }
         self.signals.wake();
         result
@@ -332,7 +332,14 @@ impl Core {
         new_tables: Vec<Arc<Table>>,
         flushed: Option<&Arc<FrozenMemtable>>,
     ) -> Result<()> {
-        self.versions.apply_then(edit, new_tables, |version| self.publish(version, flushed))?;
+        self.versions
+            .apply_then(edit, new_tables, |version| self.publish(version, flushed))
+            .inspect_err(|error| {
+                // A full disk leaves the manifest in force as it was, and the next edit replaces it.
+                if error.kind() != ErrorKind::DiskFull {
+                    self.pipeline.fail(error.clone().context("cannot record a change of tables"));
+                }
+            })?;
         ViewCell::collect();
         Ok(())
     }
@@ -350,10 +357,9 @@ impl Core {
     }
 
     fn update_pressure(&self, version: &Version) {
-        self.pipeline.stall().set(Pressure {
-            l0_runs: version.l0().len(),
-            debt_bytes: self.debt_bytes(version),
-        });
+        self.pipeline
+            .stall()
+            .set(Pressure { l0_runs: version.l0().len(), debt_bytes: self.debt_bytes(version) });
     }
 
     /// Bytes by which levels exceed their targets.

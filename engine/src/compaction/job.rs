@@ -16,7 +16,8 @@ use crate::key::Trailer;
 use crate::manifest::{Run, TableHandle};
 use crate::range_tombstones::RangeTombstones;
 use crate::read::merge::MergeCursor;
-use crate::read::source::{RunCursor, Source};
+use crate::read::source::RunCursor;
+use crate::sstable::TableStream;
 
 /// Inputs smaller than this many output tables per thread are not worth another thread.
 const TABLES_PER_PART_MIN: u64 = 2;
@@ -82,9 +83,8 @@ struct Inputs {
 
 impl Inputs {
     fn of(plan: &Plan) -> Result<Self> {
-        let run = |tables: Vec<Arc<TableHandle>>| {
-            Run::new(tables).map(Arc::new).map_err(Error::internal)
-        };
+        let run =
+            |tables: Vec<Arc<TableHandle>>| Run::new(tables).map(Arc::new).map_err(Error::internal);
         let mut runs = Vec::new();
         if plan.input_level == 0 {
             for table in &plan.inputs {
@@ -99,9 +99,8 @@ impl Inputs {
         Ok(Self { runs, tombstones: RangeTombstones::union(sets.iter().map(Arc::as_ref)) })
     }
 
-    fn cursor(&self) -> MergeCursor {
-        let source = |run: &Arc<Run>| Source::Stream(RunCursor::new(Arc::clone(run)));
-        MergeCursor::new(self.runs.iter().map(source).collect())
+    fn cursor(&self) -> MergeCursor<RunCursor<TableStream>> {
+        MergeCursor::new(self.runs.iter().map(|run| RunCursor::new(Arc::clone(run))).collect())
     }
 }
 

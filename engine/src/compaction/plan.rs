@@ -179,11 +179,6 @@ impl<T> Plan<T> {
     pub(crate) fn input_bytes(&self) -> u64 {
         self.all_inputs().map(|table| table.meta.file_bytes).sum()
     }
-
-    /// The keys that inputs and outputs span.
-    pub(crate) fn range(&self) -> &KeyRange {
-        &self.range
-    }
 }
 
 impl<T> fmt::Display for Plan<T> {

@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn every_snapshot_keeps_the_version_that_it_sees() {
-        let records = [("a", 9, Put), ("a", 8, Put), ("a", 5, Delete), ("a", 4, Put), ("a", 1, Put)];
+        let records =
+            [("a", 9, Put), ("a", 8, Put), ("a", 5, Delete), ("a", 4, Put), ("a", 1, Put)];
         let kept = run(&[4, 6, 10], true, &[], &records);
         assert_eq!(kept, vec![("a".into(), 9, Put), ("a".into(), 5, Delete), ("a".into(), 0, Put)]);
     }

@@ -16,6 +16,8 @@
 //! tag 11 keyspace created    id | compression | filter bits per key | block bytes (varints) | name (the rest)
 //! tag 13 keyspace dropped    id (varint)
 //! tag 15 table removed       level | number (varints)
+//! tag 19 log segment added   number (varint)   recovery must find it
+//! tag 21 log segment removed number (varint)   recovery ignores it
 //! tag 17 table added         level | number | file bytes | entries | deletions | range tombstones | raw bytes | flags
 //!                            | smallest sequence | sequence span (varints) | smallest key | largest key (length-prefixed)
 //!                            flags: bit 0 = the largest key itself is not covered
@@ -41,6 +43,8 @@ const TAG_KEYSPACE_CREATED: u64 = 11;
 const TAG_KEYSPACE_DROPPED: u64 = 13;
 const TAG_TABLE_REMOVED: u64 = 15;
 const TAG_TABLE_ADDED: u64 = 17;
+const TAG_LOG_ADDED: u64 = 19;
+const TAG_LOG_REMOVED: u64 = 21;
 
 const FLAG_LARGEST_EXCLUSIVE: u64 = 1;
 
@@ -64,6 +68,10 @@ pub(crate) struct VersionEdit {
     pub(crate) removed: Vec<(usize, FileNumber)>,
     /// Recovery replays the log from here.
     pub(crate) log_start: Option<Lsn>,
+    /// Log segments that may hold commits from now on.
+    pub(crate) logs_added: Vec<FileNumber>,
+    /// Log segments that hold nothing that is not in tables.
+    pub(crate) logs_removed: Vec<FileNumber>,
     /// No table holds a newer sequence number.
     pub(crate) last_sequence: Option<Sequence>,
     /// No file has this number or a larger one.
@@ -107,6 +115,11 @@ impl VersionEdit {
         }
         for id in &self.keyspaces_dropped {
             put_numbers(out, TAG_KEYSPACE_DROPPED, &[u64::from(id.0)]);
+        }
+        for (tag, logs) in
+            [(TAG_LOG_REMOVED, &self.logs_removed), (TAG_LOG_ADDED, &self.logs_added)]
+        {
+            logs.iter().for_each(|&number| put_numbers(out, tag, &[number]));
         }
         for &(level, number) in &self.removed {
             put_numbers(out, TAG_TABLE_REMOVED, &[level as u64, number]);
@@ -152,6 +165,10 @@ impl VersionEdit {
                 self.removed.push((level, number(field, FILE_NUMBER_MAX, "table number")?));
             }
             TAG_TABLE_ADDED => self.added.push(decode_table(field)?),
+            TAG_LOG_ADDED => self.logs_added.push(number(field, FILE_NUMBER_MAX, "log number")?),
+            TAG_LOG_REMOVED => {
+                self.logs_removed.push(number(field, FILE_NUMBER_MAX, "log number")?);
+            }
             unknown if unknown % 2 == 1 => {
                 return Err(EditError::Unsupported(format!("manifest field {unknown}")));
             }

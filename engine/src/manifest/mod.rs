@@ -38,10 +38,9 @@ pub(crate) mod version;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use edit::{KeyspaceDescriptor, VersionEdit};
+pub(crate) use edit::VersionEdit;
 pub(crate) use obsolete::{LiveFiles, PendingFile};
 pub(crate) use reader::{DirectoryContent, ManifestReader};
 pub(crate) use run::{Run, TableHandle};
 pub(crate) use set::VersionSet;
-pub(crate) use state::ManifestState;
 pub(crate) use version::Version;

@@ -63,7 +63,6 @@ pub(crate) struct Run<T = Table> {
     largest_heads: Vec<u64>,
     smallest_heads: Vec<u64>,
     bytes: u64,
-    range_tombstones: bool,
 }
 
 impl<T> Run<T> {
@@ -86,7 +85,6 @@ impl<T> Run<T> {
             largest_heads: tables.iter().map(|table| head(&table.meta.largest)).collect(),
             smallest_heads: tables.iter().map(|table| head(&table.meta.smallest)).collect(),
             bytes: tables.iter().map(|table| table.meta.file_bytes).sum(),
-            range_tombstones: tables.iter().any(|table| table.meta.range_tombstones > 0),
             prefix,
             tables,
         })
@@ -99,7 +97,6 @@ impl<T> Run<T> {
             largest_heads: Vec::new(),
             smallest_heads: Vec::new(),
             bytes: 0,
-            range_tombstones: false,
         }
     }
 
@@ -129,10 +126,6 @@ impl<T> Run<T> {
     /// Sum of the file sizes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    pub(crate) fn has_range_tombstones(&self) -> bool {
-        self.range_tombstones
     }
 
     /// The one table that may say something about `key`.

@@ -7,6 +7,7 @@
 //! next edit tries to put a new manifest in its place, which repeats the state before the failed edit and does not depend on the
 //! old file; after any other failure the set stays read-only until the database is reopened.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,7 @@ use crate::options::KeyspaceOptions;
 use crate::sstable::Table;
 use crate::sstable::meta::TableMeta;
 use crate::wal::Lsn;
+use crate::wal::segment::SegmentRegistry;
 
 /// What the database consists of, and the manifest that says so.
 pub(crate) struct VersionSet<T = Table> {
@@ -141,12 +143,13 @@ impl<T> VersionSet<T> {
         self.files.pending(self.new_file_number())
     }
 
-    pub(crate) fn file_system(&self) -> &Arc<dyn FileSystem> {
-        &self.fs
-    }
-
     pub(crate) fn database_id(&self) -> u64 {
         self.database_id
+    }
+
+    /// The log segments that may hold commits.
+    pub(crate) fn logs(&self) -> BTreeSet<FileNumber> {
+        self.lock_current().facts.logs.clone()
     }
 
     /// Recovery replays the log from here.
@@ -159,13 +162,13 @@ impl<T> VersionSet<T> {
         self.lock_current().facts.last_sequence
     }
 
-    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<KeyspaceDescriptor> {
-        self.lock_current().facts.keyspace(id).cloned()
+    /// The id of the next keyspace to be created.
+    pub(crate) fn next_keyspace(&self) -> u32 {
+        self.lock_current().facts.next_keyspace
     }
 
-    /// The options of a keyspace, if it exists.
-    pub(crate) fn keyspace_options(&self, id: KeyspaceId) -> Option<KeyspaceOptions> {
-        self.lock_current().facts.keyspace(id).map(|keyspace| keyspace.options)
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<KeyspaceDescriptor> {
+        self.lock_current().facts.keyspace(id).cloned()
     }
 
     pub(crate) fn keyspace_named(&self, name: &str) -> Option<KeyspaceDescriptor> {
@@ -390,6 +393,22 @@ impl<T> VersionSet<T> {
     fn lock_current(&self) -> MutexGuard<'_, Current<T>> {
         // Replaced as a whole, never half changed.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Send + Sync> SegmentRegistry for VersionSet<T> {
+    fn new_number(&self) -> FileNumber {
+        self.new_file_number()
+    }
+
+    fn add(&self, number: FileNumber) -> Result<()> {
+        let edit = VersionEdit { logs_added: vec![number], ..VersionEdit::default() };
+        self.apply(edit, Vec::new()).map(drop)
+    }
+
+    fn remove(&self, numbers: Vec<FileNumber>) -> Result<()> {
+        let edit = VersionEdit { logs_removed: numbers, ..VersionEdit::default() };
+        self.apply(edit, Vec::new()).map(drop)
     }
 }
 

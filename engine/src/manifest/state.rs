@@ -3,7 +3,7 @@
 //! Edits that contradict what is there (a table removed twice, a keyspace created twice, a table of an unknown keyspace) are refused
 //! with the reason: from a file that means corruption, from the running engine a bug.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::file_name::FileNumber;
@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) last_sequence: Sequence,
     pub(crate) next_file: FileNumber,
     pub(crate) next_keyspace: u32,
+    /// The log segments that may hold commits.
+    pub(crate) logs: BTreeSet<FileNumber>,
     keyspaces: Arc<Keyspaces>,
 }
 
@@ -46,6 +48,10 @@ impl Facts {
         self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
         self.next_file = self.next_file.max(edit.next_file.unwrap_or(0));
         self.next_keyspace = self.next_keyspace.max(edit.next_keyspace.unwrap_or(0));
+        for number in &edit.logs_removed {
+            self.logs.remove(number);
+        }
+        self.logs.extend(&edit.logs_added);
         for id in &edit.keyspaces_dropped {
             let keyspaces = Arc::make_mut(&mut self.keyspaces);
             let dropped = keyspaces.by_id.remove(id);
@@ -99,6 +105,7 @@ impl Facts {
             next_file: Some(self.next_file),
             next_keyspace: Some(self.next_keyspace),
             database_id: Some(self.database_id),
+            logs_added: self.logs.iter().copied().collect(),
             keyspaces_created: self.keyspaces.by_id.values().cloned().collect(),
             ..VersionEdit::default()
         }];

@@ -23,17 +23,12 @@ pub(crate) struct Version<T = Table> {
     l0: Vec<Arc<Run<T>>>,
     /// Levels 1 and deeper.
     deeper: [Arc<Run<T>>; LEVELS - 1],
-    range_tombstones: bool,
 }
 
 impl<T> Version<T> {
     pub(crate) fn empty() -> Self {
         let empty = Arc::new(Run::empty());
-        Self {
-            l0: Vec::new(),
-            deeper: std::array::from_fn(|_| Arc::clone(&empty)),
-            range_tombstones: false,
-        }
+        Self { l0: Vec::new(), deeper: std::array::from_fn(|_| Arc::clone(&empty)) }
     }
 
     /// The version with these tables.
@@ -64,8 +59,7 @@ impl<T> Version<T> {
         let mut removals = removals.iter();
         let (l0_removed, l0_added) = (removals.next().expect("level 0"), additions.next());
         let l0_added = l0_added.unwrap_or_default();
-        let mut version =
-            Self { l0: self.l0.clone(), deeper: self.deeper.clone(), range_tombstones: false };
+        let mut version = Self { l0: self.l0.clone(), deeper: self.deeper.clone() };
         if !l0_removed.is_empty() || !l0_added.is_empty() {
             let kept = self.level_tables(0).filter(|table| !l0_removed.contains(&table.number()));
             version.l0 = arrange(kept.cloned().chain(l0_added).collect())?;
@@ -75,8 +69,6 @@ impl<T> Version<T> {
                 *run = Arc::new(run.with_changes(removed, added)?);
             }
         }
-        let range_tombstones = version.sources().any(|run| run.has_range_tombstones());
-        version.range_tombstones = range_tombstones;
         Ok(version)
     }
 
@@ -133,11 +125,6 @@ impl<T> Version<T> {
     /// Number of tables of one level.
     pub(crate) fn level_len(&self, level: usize) -> usize {
         self.level_runs(level).iter().map(|run| run.len()).sum()
-    }
-
-    /// True if a lookup must consider range tombstones at all.
-    pub(crate) fn has_range_tombstones(&self) -> bool {
-        self.range_tombstones
     }
 
     fn level_contains(&self, level: usize, number: FileNumber) -> bool {

@@ -1,4 +1,5 @@
-//! The memory of one memtable: a lock-free bump allocator over chunks, addressed with 32 bits and freed as a whole.
+//! The memory of one memtable: a lock-free bump allocator over chunks, addressed with 32 bits and
+//! freed as a whole.
 //!
 //! ```text
 //! address = slot (14 bits) | unit in the chunk (18 bits), a unit is 8 bytes
@@ -10,18 +11,21 @@
 //!        small allocations grow upwards ->     <- large allocations grow downwards
 //! ```
 //!
-//! Small allocations share 2 MiB chunks and never cross the end of one. A large allocation gets memory of its own and
-//! as many neighbouring slots as it is long, so that its bytes are addressed like any others. 32 GiB can be addressed.
+//! Small allocations share 2 MiB chunks and never cross the end of one. A large allocation gets
+//! memory of its own and as many neighbouring slots as it is long, so that its bytes are addressed
+//! like any others. 32 GiB can be addressed.
 //!
-//! Guarantees: two allocations never overlap; memory stays where it is, and stays allocated, until the arena is dropped;
-//! when the address space or the system's memory is used up, an allocation is refused and nothing else changes.
+//! Guarantees: two allocations never overlap; memory stays where it is, and stays allocated, until
+//! the arena is dropped; when the address space or the system's memory is used up, an allocation is
+//! refused and nothing else changes.
 //!
 //! Orderings of the atomics:
-//! - `reserved`: relaxed. Its modification order alone makes ranges disjoint; it publishes no memory.
-//! - `directory[slot]`: set once, with a release exchange, and paired with the acquire load in `chunk`, so that
-//!   whoever allocates in a chunk that somebody else made sees it as mapped. `pointer` may load relaxed: it is called with
-//!   addresses that reached the caller through an acquire load of a link (or from its own allocation), which already
-//!   happens after the exchange.
+//! - `reserved`: relaxed. Its modification order alone makes ranges disjoint; it publishes no
+//!   memory.
+//! - `directory[slot]`: set once, with a release exchange, and paired with the acquire load in
+//!   `chunk`, so that whoever allocates in a chunk that somebody else made sees it as mapped.
+//!   `pointer` may load relaxed: it is called with addresses that reached the caller through an
+//!   acquire load of a link (or from its own allocation), which already happens after the exchange.
 //! - `dedicated_bytes`: relaxed, a statistic.
 
 use std::ptr;
@@ -45,7 +49,7 @@ pub(crate) const CHUNK_BYTES: usize = UNIT_BYTES << CHUNK_UNITS_LOG2;
 pub(crate) const SLOTS: usize = if cfg!(loom) {
     4
 } else if cfg!(miri) {
-    128
+    1 << 9
 } else {
     1 << 14
 };
@@ -116,7 +120,8 @@ impl Arena {
         }
         let units = bytes.div_ceil(UNIT_BYTES).max(1) as u64;
         loop {
-            // Refusing before adding keeps the count from growing without bound when the arena is full.
+            // Refusing before adding keeps the count from growing without bound when the arena is
+            // full.
             let (dedicated_slots, shared_units) = split(self.reserved.load(Ordering::Relaxed));
             if shared_units + units > shared_limit(dedicated_slots) {
                 return None;
@@ -147,7 +152,8 @@ impl Arena {
         let first = SLOTS - (split(before).0 + slots) as usize;
         let base = pages::allocate(bytes, self.huge_pages)?;
         for index in 0..slots as usize {
-            // The slots are this call's alone. Readers learn of the address through an acquire load, see above.
+            // The slots are this call's alone. Readers learn of the address through an acquire
+            // load, see above.
             let part = base.wrapping_add(index * CHUNK_BYTES);
             self.directory[first + index].store(part, Ordering::Release);
         }
@@ -177,13 +183,15 @@ impl Arena {
             Ordering::Acquire,
         );
         if exchanged.is_err() {
-            // SAFETY: `fresh` came from `allocate` with this length, and the exchange did not publish it.
+            // SAFETY: `fresh` came from `allocate` with this length, and the exchange did not
+            // publish it.
             unsafe { pages::free(fresh, CHUNK_BYTES) };
         }
         Some(())
     }
 
-    /// Where the memory of `address` is. Null, or past the end, for an address that `allocate` did not return.
+    /// Where the memory of `address` is. Null, or past the end, for an address that `allocate` did
+    /// not return.
     #[inline(always)]
     pub(crate) fn pointer(&self, address: Address) -> *mut u8 {
         let slot = (address.0 >> CHUNK_UNITS_LOG2) as usize;
@@ -200,13 +208,15 @@ impl Drop for Arena {
             if chunk.is_null() {
                 continue;
             }
-            // SAFETY: shared slots hold whole chunks of `make_chunk`, and `&mut self` says that nobody uses them.
+            // SAFETY: shared slots hold whole chunks of `make_chunk`, and `&mut self` says that
+            // nobody uses them.
             unsafe { pages::free(chunk, CHUNK_BYTES) };
         }
         let dedicated = self.dedicated.lock().expect("nothing panics under this lock");
         for &(first, bytes) in &*dedicated {
             let base = self.directory[first].load(Ordering::Relaxed);
-            // SAFETY: `base` came from `allocate` with this length, and `&mut self` says that nobody uses it.
+            // SAFETY: `base` came from `allocate` with this length, and `&mut self` says that
+            // nobody uses it.
             unsafe { pages::free(base, bytes) };
         }
     }
@@ -235,7 +245,8 @@ mod pages {
     pub(super) fn allocate(bytes: usize, huge_pages: bool) -> Option<*mut u8> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a new private mapping at an address of the kernel's choice touches no existing memory.
+        // SAFETY: a new private mapping at an address of the kernel's choice touches no existing
+        // memory.
         let mapped = unsafe { mmap_anonymous(ptr::null_mut(), bytes, protection, flags) };
         let base = mapped.ok()?;
         if huge_pages {

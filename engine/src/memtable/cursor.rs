@@ -1,7 +1,7 @@
 //! Walking a memtable in key order, while others go on inserting.
 //!
-//! Guarantees: the cursor keeps its memtable alive; records inserted after a move may or may not be met by later
-//! moves, and every record that was there before is met. No move fails.
+//! Guarantees: the cursor keeps its memtable alive; records inserted after a move may or may not be
+//! met by later moves, and every record that was there before is met. No move fails.
 
 #![forbid(unsafe_code)]
 
@@ -65,7 +65,8 @@ impl Cursor for MemtableCursor {
     }
 
     fn prev(&mut self) -> Result<()> {
-        // Nodes have no way back, and the record before may be newer than the last look: search for it.
+        // Nodes have no way back, and the record before may be newer than the last look: search for
+        // it.
         let entry = self.entry();
         let position = self.memtable.list.seek_before(entry.key(), entry.trailer());
         self.position = position;

@@ -1,16 +1,19 @@
-//! The word that leads from one node of the skiplist to the next, and how it orders keys without reading the next node.
+//! The word that leads from one node of the skiplist to the next, and how it orders keys without
+//! reading the next node.
 //!
 //! ```text
 //! 63            48 47            32 31                       0
 //! +---------------+----------------+--------------------------+
 //! |  next bytes   |  shared bytes  |  address of the next node|
 //! +---------------+----------------+--------------------------+
-//! shared bytes: how many bytes the two keys have in common at their start; 65535 stands for that many or more
-//! next bytes:   the two bytes of the next key behind those, big-endian, zeros behind its end, and if shared is 65535
+//! shared bytes: how many bytes the two keys have in common at their start; 65535 stands for that
+//!               many or more
+//! next bytes:   the two bytes of the next key behind those, big-endian, zeros behind its end, and
+//!               zero if the shared bytes are 65535
 //! ```
 //!
-//! Guarantees: a link depends on nothing but the two keys and the address, which never change; a decision made from a link
-//! is the one that reading the next key would give. Zero is no link.
+//! Guarantees: a link depends on nothing but the two keys and the address, which never change; a
+//! decision made from a link is the one that reading the next key would give. Zero is no link.
 
 #![forbid(unsafe_code)]
 
@@ -28,7 +31,8 @@ pub(crate) enum Order {
     NotBefore,
 }
 
-/// A link to the node at `address` with key `key`, which shares `shared` bytes with the key of the node that the link is in.
+/// A link to the node at `address` with key `key`, which shares `shared` bytes with the key of the
+/// node that the link is in.
 #[inline]
 pub(crate) fn join(address: Address, key: &[u8], shared: usize) -> u64 {
     let next_bytes = if shared < SHARED_MAX { u64::from(pair(key, shared)) } else { 0 };
@@ -55,7 +59,8 @@ pub(crate) fn saturate(shared: usize) -> usize {
 
 /// How the next key lies to `target`, and how many bytes it shares with it, if the link can tell.
 ///
-/// `own` is how many bytes the target shares with the key of the node that the link is in, which is before the target.
+/// `own` is how many bytes the target shares with the key of the node that the link is in, which is
+/// before the target.
 #[inline(always)]
 pub(crate) fn order(link: u64, target: &[u8], own: usize) -> Option<(Order, usize)> {
     let own_said = saturate(own);
@@ -74,7 +79,8 @@ pub(crate) fn order(link: u64, target: &[u8], own: usize) -> Option<(Order, usiz
     let next_bytes = (link >> 48) as u16;
     let target_bytes = pair(target, own);
     let first_differs = (next_bytes ^ target_bytes) >> 8 != 0;
-    // Equal first bytes may be zeros behind an end; then only the key itself knows how much is shared.
+    // Equal first bytes may be zeros behind an end; then only the key itself knows how much is
+    // shared.
     if next_bytes == target_bytes || (!first_differs && next_bytes >> 8 == 0) {
         return None;
     }
@@ -82,7 +88,8 @@ pub(crate) fn order(link: u64, target: &[u8], own: usize) -> Option<(Order, usiz
     Some((order, own + usize::from(!first_differs)))
 }
 
-/// How many bytes two keys have in common at their start, of which `known` bytes need not be compared.
+/// How many bytes two keys have in common at their start, of which `known` bytes need not be
+/// compared.
 #[inline]
 pub(crate) fn common(a: &[u8], b: &[u8], known: usize) -> usize {
     let length = a.len().min(b.len());

@@ -1,10 +1,10 @@
-//! The part of the tree that is still in memory: every write goes here after the log, until a flush makes a table of it.
+//! The part of the tree that is still in memory: every write goes here after the log, until a flush
+//! makes a table of it.
 //!
-//! Guarantees: any number of threads insert and read at once; a record is complete when it can be found and stays until
-//! the memtable is dropped; a reader that knows (through the visible sequence number) that a write was applied finds it.
-//! Point records live in an arena skiplist ([`skiplist`], [`arena`]); range tombstones, which are few, beside it.
-
-#![deny(unsafe_code)]
+//! Guarantees: any number of threads insert and read at once; a record is complete when it can be
+//! found and stays until the memtable is dropped; a reader that knows (through the visible sequence
+//! number) that a write was applied finds it. Point records live in an arena skiplist
+//! ([`skiplist`], [`arena`]); range tombstones, which are few, beside it.
 
 #[allow(unsafe_code, reason = "owns raw memory and hands out addresses in it")]
 pub(crate) mod arena;
@@ -34,15 +34,16 @@ const LOOSE_TOMBSTONES_MAX: usize = 16;
 /// A memtable. Shared as `Arc<Memtable>`.
 pub(crate) struct Memtable {
     list: SkipList,
-    /// How many were added. Stored with release after the tombstone is there, loaded with acquire before looking:
-    /// who sees the count of an add takes the lock and finds it. Readers of zero take no lock.
+    /// How many were added. Stored with release after the tombstone is there, loaded with acquire
+    /// before looking: who sees the count of an add takes the lock and finds it. Readers of zero
+    /// take no lock.
     tombstone_count: AtomicUsize,
     tombstone_bytes: AtomicUsize,
     tombstones: RwLock<Tombstones>,
 }
 
-/// All range tombstones. A few are loose; the others are in sets, each at least twice as large as the next, so that
-/// adding `n` of them costs `n log n` and looking one up means few sets.
+/// All range tombstones. A few are loose; the others are in sets, each at least twice as large as
+/// the next, so that adding `n` of them costs `n log n` and looking one up means few sets.
 #[derive(Default)]
 struct Tombstones {
     loose: Vec<(Vec<u8>, Vec<u8>, Sequence)>,
@@ -74,7 +75,8 @@ impl Memtable {
         self.list.insert(key, trailer, value, splice).map_err(|_full| no_room())
     }
 
-    /// Deletes all keys from `start` (inclusive) to `end` (exclusive) that are older than `sequence`.
+    /// Deletes all keys from `start` (inclusive) to `end` (exclusive) that are older than
+    /// `sequence`.
     pub(crate) fn add_range_tombstone(&self, start: &[u8], end: &[u8], sequence: Sequence) {
         let bytes = size_of::<(Vec<u8>, Vec<u8>, Sequence)>() + start.len() + end.len();
         let mut tombstones = self.tombstones.write().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +89,8 @@ impl Memtable {
         self.tombstone_count.fetch_add(1, Ordering::Release);
     }
 
-    /// The newest version of `key` that a reader at `snapshot` may see. Knows nothing of range tombstones.
+    /// The newest version of `key` that a reader at `snapshot` may see. Knows nothing of range
+    /// tombstones.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], snapshot: Sequence) -> Option<(Trailer, ValueSpan)> {
         let span = self.list.seek_same_key(key, Trailer::seek(snapshot))?;
@@ -100,7 +103,8 @@ impl Memtable {
         self.list.entry(span).value()
     }
 
-    /// The newest range tombstone over `key` that a reader at `snapshot` may see. One load when there are none at all.
+    /// The newest range tombstone over `key` that a reader at `snapshot` may see. One load when
+    /// there are none at all.
     #[inline]
     pub(crate) fn newest_covering(&self, key: &[u8], snapshot: Sequence) -> Option<Sequence> {
         if self.range_tombstone_count() == 0 {
@@ -120,7 +124,8 @@ impl Memtable {
 
     /// All range tombstones, cut into fragments.
     ///
-    /// Ask [`Memtable::range_tombstone_count`] first where speed matters: handing out an empty set takes the lock.
+    /// Ask [`Memtable::range_tombstone_count`] first where speed matters: handing out an empty set
+    /// takes the lock.
     pub(crate) fn range_tombstones(&self) -> Arc<RangeTombstones> {
         {
             let tombstones = self.tombstones.read().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +165,8 @@ impl Memtable {
 }
 
 impl Tombstones {
-    /// Cuts the loose tombstones into fragments, and merges sets that are no longer much smaller than the one before.
+    /// Cuts the loose tombstones into fragments, and merges sets that are no longer much smaller
+    /// than the one before.
     fn settle(&mut self) {
         let mut set = RangeTombstones::from_tombstones(self.loose.drain(..));
         while let Some(previous) = self.sets.pop_if(|previous| previous.len() < 2 * set.len()) {

@@ -1,4 +1,5 @@
-//! An insert-only skiplist of internal keys that any number of threads extend and read at once, without locks.
+//! An insert-only skiplist of internal keys that any number of threads extend and read at once,
+//! without locks.
 //!
 //! ```text
 //! a node in the arena; the links above level 0 lie below the address of the node
@@ -9,28 +10,33 @@
 //!
 //! a link: the next node, and how its key differs from the key of this node
 //!
-//!   two bytes of the next key, from where the keys differ (16 bits) | equal bytes (16 bits) | address (32 bits)
+//!   next bytes (16 bits) | equal bytes (16 bits) | address (32 bits)        see the module `link`
 //! ```
 //!
-//! What a search costs is cache misses: one for each node it touches. Of a node that it stands on, a search knows how many
-//! bytes at the start the node's key shares with the target. The link says the same of the next key, and mostly that
-//! settles the order without touching the next node:
+//! What a search costs is cache misses: one for each node it touches. Of a node that it stands on,
+//! a search knows how many bytes at the start the node's key shares with the target. The link says
+//! the same of the next key, and mostly that settles the order without touching the next node:
 //!
-//! - the next key shares more with this key than the target does: it is before the target, like this key;
+//! - the next key shares more with this key than the target does: it is before the target, like
+//!   this key;
 //! - it shares less: it is behind the target;
-//! - as much: the two bytes at that place decide, and the node itself is read only if those are equal too.
+//! - as much: the two bytes at that place decide, and the node itself is read only if those are
+//!   equal too.
 //!
-//! So only nodes that the search moves to are touched, whatever prefixes the keys have in common. As a look at a link is
-//! nearly free, every second node (not every fourth) has the next level: more looks, fewer moves.
+//! So only nodes that the search moves to are touched, whatever prefixes the keys have in common.
+//! As a look at a link is nearly free, every second node (not every fourth) has the next level:
+//! more looks, fewer moves.
 //!
-//! Guarantees: a node that can be reached at all is complete; a node is reachable at level 0 before it is at any
-//! higher level; once reachable, always reachable, and neither the node's key nor its value ever changes. A search that
-//! starts after an insert returned (in the happens-before order) finds the inserted record.
+//! Guarantees: a node that can be reached at all is complete; a node is reachable at level 0 before
+//! it is at any higher level; once reachable, always reachable, and neither the node's key nor its
+//! value ever changes. A search that starts after an insert returned (in the happens-before order)
+//! finds the inserted record.
 //!
 //! Orderings of the atomics:
-//! - `link`: published by a release exchange, paired with the acquire load in `Node::follow`: who sees the address also
-//!   sees the node's contents, and the arena's chunk it lies in. Links of a node that is not linked at their level yet are
-//!   stored relaxed, because the exchange that links it comes after.
+//! - `link`: published by a release exchange, paired with the acquire load in `Node::follow`: who
+//!   sees the address also sees the node's contents, and the arena's chunk it lies in. Links of a
+//!   node that is not linked at their level yet are stored relaxed, because the exchange that links
+//!   it comes after.
 //! - `height`: relaxed. It only tells where to start; too low a start is slower and nothing else.
 //! - `entries`: relaxed, a statistic.
 
@@ -44,7 +50,8 @@ use crate::key::Trailer;
 use crate::sync::AccessTracker;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Levels of links. With half of the nodes at each next level, enough for 16 million nodes, and good for more.
+/// Levels of links. With half of the nodes at each next level, enough for 16 million nodes, and
+/// good for more.
 pub(crate) const HEIGHT_MAX: usize = if cfg!(loom) { 2 } else { 24 };
 
 /// One node in `1 << RARITY_LOG2` of a level is linked at the next level too.
@@ -86,10 +93,11 @@ pub(crate) struct Position {
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'a>(Node<'a>);
 
-/// The path to where the last record was inserted. The next insert starts from there if that is near.
+/// The path to where the last record was inserted. The next insert starts from there if that is
+/// near.
 ///
-/// Between inserts, each level encloses the level below: what lies between the two ends of one level lies between those of
-/// every higher level.
+/// Between inserts, each level encloses the level below: what lies between the two ends of one
+/// level lies between those of every higher level.
 #[derive(Debug, Default)]
 pub(crate) struct Splice {
     /// The list that the addresses belong to.
@@ -161,7 +169,8 @@ impl SkipList {
         self.entries.load(Ordering::Relaxed)
     }
 
-    /// Inserts a record. The internal key must be a new one: two equal ones would both stay, in any order.
+    /// Inserts a record. The internal key must be a new one: two equal ones would both stay, in any
+    /// order.
     #[inline]
     pub(crate) fn insert(
         &self,
@@ -197,12 +206,14 @@ impl SkipList {
                 self.measure(target, &mut splice.levels[level]);
             }
             while !self.link_between(target, made, level, &mut splice.levels[level]) {
-                // Somebody inserted between the two. Search on from the same place; nothing is ever removed.
+                // Somebody inserted between the two. Search on from the same place; nothing is ever
+                // removed.
                 let gap = &mut splice.levels[level];
                 let from = Gap { link: 0, shared_behind: 0, ..*gap };
                 *gap = self.walk(target, level, from);
                 if level > 0 {
-                    // The level may now be narrower than the one below. The next insert must not trust the path.
+                    // The level may now be narrower than the one below. The next insert must not
+                    // trust the path.
                     splice.height = 0;
                 }
             }
@@ -211,14 +222,16 @@ impl SkipList {
         Ok(())
     }
 
-    /// Links a new node at one level, and makes the gap the one behind the new node. False if it is no gap any more.
+    /// Links a new node at one level, and makes the gap the one behind the new node. False if it is
+    /// no gap any more.
     #[inline]
     fn link_between(&self, target: Target<'_>, made: Address, level: usize, gap: &mut Gap) -> bool {
         let behind = link::address(gap.link);
         let onward = if behind == Address::NULL {
             0
         } else if link::shared(gap.link) == link::saturate(gap.shared_behind as usize) {
-            // The new key differs from the one behind where the key before did, so the link says the same.
+            // The new key differs from the one behind where the key before did, so the link says
+            // the same.
             gap.link
         } else {
             link::join(behind, self.node(behind).key(), gap.shared_behind as usize)
@@ -312,7 +325,8 @@ impl SkipList {
         gap
     }
 
-    /// Goes forward at one level, inside of a gap of the level above, to the last node before the target.
+    /// Goes forward at one level, inside of a gap of the level above, to the last node before the
+    /// target.
     #[inline(always)]
     fn walk(&self, target: Target<'_>, level: usize, gap: Gap) -> Gap {
         let limit = link::address(gap.link);
@@ -337,7 +351,8 @@ impl SkipList {
         }
     }
 
-    /// Makes the splice enclose the target at every level. The lengths are not known at the returned level and above.
+    /// Makes the splice enclose the target at every level. The lengths are known below the returned
+    /// level only.
     fn find_splice(&self, target: Target<'_>, splice: &mut Splice) -> usize {
         let height = self.height.load(Ordering::Relaxed);
         let reused = self.reusable_level(target, splice, height);
@@ -350,7 +365,7 @@ impl SkipList {
             gap = self.walk(target, level, gap);
             splice.levels[level] = gap;
         }
-        reused
+        reused + 1
     }
 
     /// Finds out how much the target shares with both ends of a gap.
@@ -362,7 +377,8 @@ impl SkipList {
         }
     }
 
-    /// The lowest level at which the splice already encloses the target, or `height` if it is of no use.
+    /// The lowest level at which the splice already encloses the target, or `height` if it is of no
+    /// use.
     fn reusable_level(&self, target: Target<'_>, splice: &mut Splice, height: usize) -> usize {
         if splice.owner != Some(self.id) {
             *splice = Splice { owner: Some(self.id), ..Splice::default() };
@@ -426,15 +442,18 @@ impl SkipList {
         let address = self.arena.allocate(bytes)?.plus(tower);
         let base = self.arena.pointer(address);
         header.tracker.written();
-        // SAFETY: the allocation is this call's alone, it is aligned, and a header fits behind the tower.
+        // SAFETY: the allocation is this call's alone, it is aligned, and a header fits behind the
+        // tower.
         unsafe { base.cast::<Header>().write(header) };
         for level in 1..height {
             let link = base.wrapping_sub(level * LINK_BYTES).cast::<Link>();
-            // SAFETY: the links of levels 1 to `height - 1` lie in the tower, which is this call's alone and aligned.
+            // SAFETY: the links of levels 1 to `height - 1` lie in the tower, which is this call's
+            // alone and aligned.
             unsafe { link.write(Link::new(0)) };
         }
         let key_at = base.wrapping_add(HEADER_BYTES);
-        // SAFETY: the allocation ends after the key and the value, and overlaps nothing that the caller can borrow.
+        // SAFETY: the allocation ends after the key and the value, and overlaps nothing that the
+        // caller can borrow.
         unsafe { key_at.copy_from_nonoverlapping(target.key.as_ptr(), target.key.len()) };
         let value_at = key_at.wrapping_add(target.key.len());
         // SAFETY: as for the key.
@@ -466,8 +485,9 @@ struct Node<'a> {
 impl<'a> Node<'a> {
     #[inline(always)]
     fn header(self) -> &'a Header {
-        // SAFETY: the address of a node points at a header, which was written before the node could be reached, which
-        // nobody writes to but through its atomics, and which lives as long as the list.
+        // SAFETY: the address of a node points at a header, which was written before the node could
+        // be reached, which nobody writes to but through its atomics, and which lives as long as
+        // the list.
         let header = unsafe { &*self.base.cast::<Header>() };
         header.tracker.read();
         header
@@ -477,7 +497,8 @@ impl<'a> Node<'a> {
     #[inline(always)]
     fn link(self, level: usize) -> &'a Link {
         let link = self.base.wrapping_sub(level * LINK_BYTES).cast::<Link>();
-        // SAFETY: the tower of a node has a link for each level at which it is (being) linked, below its address.
+        // SAFETY: the tower of a node has a link for each level at which it is (being) linked,
+        // below its address.
         unsafe { &*link }
     }
 
@@ -501,7 +522,8 @@ impl<'a> Node<'a> {
         unsafe { std::slice::from_raw_parts(start, header.value_bytes as usize) }
     }
 
-    /// The node's internal key compared with the target, and how many bytes the two share; `shared` of them are known.
+    /// The node's internal key compared with the target, and how many bytes the two share; `shared`
+    /// of them are known.
     #[inline]
     fn order(self, target: Target<'_>, shared: usize) -> (Order, usize) {
         let key = self.key();
@@ -550,5 +572,10 @@ fn random_height(seed: u64) -> usize {
     (1 + (mixed.trailing_zeros() / RARITY_LOG2) as usize).min(HEIGHT_MAX)
 }
 
+// The paths are spelled out because the models include this file from elsewhere.
+#[cfg(any(test, loom))]
+#[path = "skiplist/check.rs"]
+pub(crate) mod check;
 #[cfg(all(test, not(loom)))]
+#[path = "skiplist/tests.rs"]
 mod tests;

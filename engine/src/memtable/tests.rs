@@ -199,7 +199,8 @@ fn a_span_of_another_memtable_is_refused() {
     other.value(span);
 }
 
-/// Two writers, each with sorted batches all over the key space; readers demand whatever was announced before.
+/// Two writers, each with sorted batches all over the key space; readers demand whatever was
+/// announced before.
 #[test]
 fn readers_find_all_that_was_announced_while_writers_go_on() {
     let memtable = Arc::new(Memtable::new(0).unwrap());

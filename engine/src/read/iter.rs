@@ -213,19 +213,24 @@ impl Iter {
 
     /// Moves one end by one record and checks that the ends have not met.
     fn step(&mut self, forward: bool) -> Result<Option<KeyValue>> {
-        let (mine, other) = if forward {
-            (&mut self.front, &self.back)
-        } else {
-            (&mut self.back, &self.front)
-        };
+        let (mine, other) =
+            if forward { (&mut self.front, &self.back) } else { (&mut self.back, &self.front) };
         let cursor = match mine {
             Some(cursor) => {
-                if forward { cursor.next()? } else { cursor.prev()? }
+                if forward {
+                    cursor.next()?
+                } else {
+                    cursor.prev()?
+                }
                 cursor
             }
             None => {
                 let cursor = mine.insert(self.point.cursor(self.range.clone()));
-                if forward { cursor.seek_to_first()? } else { cursor.seek_to_last()? }
+                if forward {
+                    cursor.seek_to_first()?
+                } else {
+                    cursor.seek_to_last()?
+                }
                 cursor
             }
         };
@@ -233,9 +238,9 @@ impl Iter {
             return Ok(None);
         }
         let key = cursor.key();
-        let met = other.as_ref().is_some_and(|other| {
-            if forward { key >= other.key() } else { key <= other.key() }
-        });
+        let met = other
+            .as_ref()
+            .is_some_and(|other| if forward { key >= other.key() } else { key <= other.key() });
         Ok((!met).then(|| (user_key(key).to_vec(), cursor.value().to_vec())))
     }
 

@@ -17,8 +17,8 @@ enum Direction {
 }
 
 /// The merge of several sources. Internal keys are unique across them.
-pub(crate) struct MergeCursor {
-    sources: Vec<Source>,
+pub(crate) struct MergeCursor<S = Source> {
+    sources: Vec<S>,
     /// Indices of the valid sources; the root is the current one.
     heap: Vec<usize>,
     direction: Direction,
@@ -26,8 +26,8 @@ pub(crate) struct MergeCursor {
     key: Vec<u8>,
 }
 
-impl MergeCursor {
-    pub(crate) fn new(sources: Vec<Source>) -> Self {
+impl<S: Cursor> MergeCursor<S> {
+    pub(crate) fn new(sources: Vec<S>) -> Self {
         let heap = Vec::with_capacity(sources.len());
         Self { sources, heap, direction: Direction::Forward, key: Vec::new() }
     }
@@ -79,7 +79,7 @@ impl MergeCursor {
     fn all(
         &mut self,
         direction: Direction,
-        mut position: impl FnMut(&mut Source) -> Result<()>,
+        mut position: impl FnMut(&mut S) -> Result<()>,
     ) -> Result<()> {
         self.heap.clear();
         for source in &mut self.sources {
@@ -89,7 +89,7 @@ impl MergeCursor {
         Ok(())
     }
 
-    fn current(&self) -> &Source {
+    fn current(&self) -> &S {
         &self.sources[self.heap[0]]
     }
 
@@ -103,18 +103,18 @@ impl MergeCursor {
     }
 }
 
-impl Cursor for MergeCursor {
+impl<S: Cursor> Cursor for MergeCursor<S> {
     #[inline]
     fn valid(&self) -> bool {
         !self.heap.is_empty()
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.all(Direction::Forward, Source::seek_to_first)
+        self.all(Direction::Forward, S::seek_to_first)
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.all(Direction::Backward, Source::seek_to_last)
+        self.all(Direction::Backward, S::seek_to_last)
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {

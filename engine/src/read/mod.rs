@@ -18,5 +18,6 @@ pub(crate) mod merge;
 pub(crate) mod pinned;
 pub(crate) mod snapshot;
 pub(crate) mod source;
+#[allow(unsafe_code, reason = "dereferences epoch-guarded pointers")]
 pub(crate) mod view;
 pub(crate) mod visible;

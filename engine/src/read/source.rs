@@ -9,13 +9,13 @@ use crate::manifest::{Run, TableHandle};
 use crate::memtable::MemtableCursor;
 use crate::sstable::{TableCursor, TableStream};
 
-/// Any source. An enum rather than a trait object: the merge calls it for every record.
+/// Any source of a reader. An enum rather than a trait object: the merge calls it for every record.
+///
+/// Compactions merge runs of [`TableStream`] only. Those stay on one thread, while what readers hold can be sent to another.
 pub(crate) enum Source {
     Memtable(MemtableCursor),
-    /// For readers: through the memory map.
+    /// Through the memory map.
     Run(RunCursor<TableCursor>),
-    /// For compactions, forward only: through large overlapped reads.
-    Stream(RunCursor<TableStream>),
 }
 
 macro_rules! dispatch {
@@ -23,7 +23,6 @@ macro_rules! dispatch {
         match $self {
             Source::Memtable($cursor) => $body,
             Source::Run($cursor) => $body,
-            Source::Stream($cursor) => $body,
         }
     };
 }

@@ -19,9 +19,9 @@ use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::read::snapshot::SnapshotList;
 use crate::read::view::{View, ViewCell};
-use crate::recovery::replay::{Replayed, replay_log, sync_log_files};
+use crate::recovery::replay::{Replayed, replay_log, settle_log, sync_log_files};
 use crate::sstable::{BlockCache, Table, TableEnv};
-use crate::wal::reader::{LogTail, spare_segments};
+use crate::wal::reader::{LogTail, check_formats, refuse_unknown_segments, spare_segments};
 use crate::wal::segment::{PoolConfig, SegmentPool};
 
 /// Opens the database in `directory`.
@@ -48,6 +48,8 @@ pub(crate) fn open(
         verify_always: options.verify_checksums_always,
     };
     let versions = if content == DirectoryContent::Creatable {
+        // The directory may be what an attempt left that was killed before it came to this.
+        file_system.sync_dir(parent_of(directory))?;
         let default = options.default_keyspace;
         let versions = VersionSet::create(Arc::clone(&file_system), directory, default, &files)?;
         tracing::info!(directory = %directory.display(), "created a database");
@@ -56,20 +58,23 @@ pub(crate) fn open(
     } else {
         let state = ManifestReader::read(&*file_system, directory)?;
         env.database_id = state.facts.database_id;
-        VersionSet::recover(
-            Arc::clone(&file_system),
-            directory,
-            state,
-            writable,
-            &files,
-            |meta| Table::open(&env, meta),
-        )?
+        if writable {
+            check_formats(&*file_system, directory)?;
+        }
+        refuse_unknown_segments(&*file_system, directory, &state.facts)?;
+        VersionSet::recover(Arc::clone(&file_system), directory, state, writable, &files, |meta| {
+            Table::open(&env, meta)
+        })?
     };
     if writable {
-        versions.remove_orphans()?;
         sync_log_files(&*file_system, directory)?;
     }
     let replayed = replay_log(&env, &versions, &options, writable)?;
+    if writable {
+        settle_log(&*file_system, directory, &replayed.tail)?;
+        // Last, because the log may show that the manifest has lost its end, and then nothing must be thrown away.
+        versions.remove_orphans()?;
+    }
     report(directory, &replayed);
     assemble(Parts { env, options, versions, signals, lock, replayed: Some(replayed) })
 }
@@ -111,16 +116,23 @@ fn prepare_directory(
     if options.read_only || !options.create_if_missing {
         return Err(not_found(directory, "does not exist"));
     }
-    let parent = match directory.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = parent_of(directory);
     if !file_system.exists(parent)? {
         return Err(not_found(parent, "does not exist, and only the last directory is created"));
     }
-    file_system.create_dir_all(directory)?;
+    file_system.create_dir_all(directory).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotADirectory => not_found(parent, "is not a directory"),
+        _ => Error::from(error),
+    })?;
     file_system.sync_dir(parent)?;
     Ok(())
+}
+
+fn parent_of(directory: &Path) -> &Path {
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn not_found(path: &Path, what: &str) -> Error {
@@ -133,9 +145,8 @@ fn check_content(
     options: &Options,
 ) -> Result<DirectoryContent> {
     let content = DirectoryContent::of(file_system, directory).map_err(|error| {
-        let not_a_directory = error
-            .io_error()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::NotADirectory);
+        let not_a_directory =
+            error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotADirectory);
         if not_a_directory { not_a_database(directory, "is not a directory") } else { error }
     })?;
     match content {
@@ -278,12 +289,6 @@ fn start_log(
     versions: &Arc<VersionSet>,
     tail: &LogTail,
 ) -> Result<(Arc<SegmentPool>, LogWriter)> {
-    for segment in &tail.rejected {
-        env.fs.remove(&FileName::Log(segment.number).path(&env.directory))?;
-    }
-    if !tail.rejected.is_empty() {
-        env.fs.sync_dir(&env.directory)?;
-    }
     let device = env.fs.log_device(LogDeviceOptions {
         sync: options.log_sync,
         // One more for segment headers, which are written beside frames.
@@ -293,7 +298,7 @@ fn start_log(
     let lane =
         lanes.pop().ok_or_else(|| Error::internal("the log device has fewer lanes than asked"))?;
     let all = tail.free.iter().chain(tail.live.iter().map(|(segment, _)| segment));
-    let numbers = Arc::clone(versions);
+    let registry = Arc::clone(versions);
     let pool = Arc::new(SegmentPool::new(PoolConfig {
         file_system: Arc::clone(&env.fs),
         device,
@@ -301,15 +306,13 @@ fn start_log(
         database_id: env.database_id,
         segment_bytes: options.log_segment_bytes,
         log_bytes_max: options.log_bytes_max,
-        numbers: Arc::new(move || numbers.new_file_number()),
+        registry,
         lane,
         spares: spare_segments(&*env.fs, &env.directory)?,
         largest_bytes: all.map(|segment| segment.file_bytes).max().unwrap_or(0),
     }));
-    for segment in &tail.free {
-        pool.retire(segment.number, segment.file_bytes);
-    }
-    let live = tail.live.iter().map(|(segment, end)| (segment.number, segment.file_bytes, *end));
-    let log = LogWriter::new(Arc::clone(&pool), lanes, tail.end_lsn, live);
+    // Durably, and before anything is written: what was rejected must not come back.
+    pool.retire(&[tail.free.as_slice(), tail.rejected.as_slice()].concat())?;
+    let log = LogWriter::new(Arc::clone(&pool), lanes, tail.end_lsn, tail.live.iter().copied());
     Ok((pool, log))
 }

@@ -20,7 +20,10 @@ use crate::read::view::FrozenMemtable;
 use crate::sstable::{Table, TableEnv};
 use crate::wal::Lsn;
 use crate::wal::entry::Header;
-use crate::wal::reader::{LogTail, replay};
+use crate::wal::reader::{LogTail, Unsettled, replay};
+
+/// Bytes of the log that are written again at once.
+const SETTLE_CHUNK_BYTES: usize = 1 << 20;
 
 /// What the log held beyond the tables.
 pub(crate) struct Replayed {
@@ -44,6 +47,34 @@ pub(crate) fn sync_log_files(file_system: &dyn FileSystem, directory: &Path) -> 
     Ok(())
 }
 
+/// Writes accepted log entries again and syncs them, so far as nobody knows that they ever reached the medium.
+///
+/// They may have been read from a page cache that a failed sync left clean: then a sync does nothing, and only writing them anew
+/// brings them to the medium. The bytes are the same, so that a crash meanwhile changes nothing.
+pub(crate) fn settle_log(
+    file_system: &dyn FileSystem,
+    directory: &Path,
+    tail: &LogTail,
+) -> Result<()> {
+    let mut buffer = vec![0; SETTLE_CHUNK_BYTES];
+    for Unsettled { number, range } in &tail.unsettled {
+        let file =
+            file_system.open(&FileName::Log(*number).path(directory), OpenMode::ReadWrite)?;
+        let mut at = range.start;
+        while at < range.end {
+            let wanted = (range.end - at).min(SETTLE_CHUNK_BYTES as u64) as usize;
+            let chunk = &mut buffer[..wanted];
+            let read = file.read_at(at, chunk)?;
+            // The last entry's padding may lie past the end of a file that was cut.
+            let Some(chunk) = chunk.get(..read).filter(|chunk| !chunk.is_empty()) else { break };
+            file.write_all_at(at, chunk)?;
+            at += read as u64;
+        }
+        file.sync_data()?;
+    }
+    Ok(())
+}
+
 /// Replays the log. Full memtables become tables if `writable`, else they are kept.
 pub(crate) fn replay_log(
     env: &TableEnv,
@@ -58,15 +89,19 @@ pub(crate) fn replay_log(
         options,
         writable,
         keyspaces: versions.keyspaces().iter().map(|keyspace| keyspace.id).collect(),
+        next_keyspace: versions.next_keyspace(),
         active: Arc::new(Memtable::new(options.memtable_bytes)?),
         active_begin: start,
         frozen: Vec::new(),
         last_sequence: versions.last_sequence(),
     };
-    let tail = replay(&*env.fs, &env.directory, env.database_id, start, |header, payload, path| {
+    let next = versions.last_sequence() + 1;
+    let mut visit = |header: &Header, payload: &[u8], path: &Path| {
         target.make_room(header.lsn)?;
         target.apply(header, payload, path)
-    })?;
+    };
+    let (fs, directory, logs) = (&*env.fs, env.directory.as_path(), versions.logs());
+    let tail = replay(fs, directory, env.database_id, start, next, &logs, &mut visit)?;
     Ok(Replayed {
         next_sequence: tail.next_sequence.max(versions.last_sequence() + 1),
         tail,
@@ -82,6 +117,8 @@ struct Target<'a> {
     options: &'a Options,
     writable: bool,
     keyspaces: HashSet<KeyspaceId>,
+    /// No keyspace has had this id or a larger one.
+    next_keyspace: u32,
     active: Arc<Memtable>,
     active_begin: Lsn,
     frozen: Vec<Arc<FrozenMemtable>>,
@@ -122,8 +159,14 @@ impl Target<'_> {
             if count > header.count {
                 break;
             }
+            let keyspace = KeyspaceId::of(record.key).unwrap_or(KeyspaceId::DEFAULT);
+            if keyspace.0 >= self.next_keyspace {
+                return Err(malformed(
+                    "a record belongs to a keyspace that the manifest never created",
+                ));
+            }
             // Writes to a keyspace that was dropped later.
-            if !KeyspaceId::of(record.key).is_some_and(|id| self.keyspaces.contains(&id)) {
+            if !self.keyspaces.contains(&keyspace) {
                 continue;
             }
             if record.kind == ValueKind::RangeDelete {
@@ -148,8 +191,7 @@ fn flush_recovered(
     options: &Options,
     full: &FrozenMemtable,
 ) -> Result<()> {
-    let context =
-        OutputContext { env, versions, limiter: None, table_bytes: options.table_bytes };
+    let context = OutputContext { env, versions, limiter: None, table_bytes: options.table_bytes };
     let retention = Retention::new(vec![full.last_sequence], false);
     let tables = write_tables(&context, full, &retention)?;
     env.fs.sync_dir(&env.directory)?;

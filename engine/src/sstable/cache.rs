@@ -106,11 +106,6 @@ impl BlockCache {
     pub(crate) fn used_bytes(&self) -> u64 {
         self.blocks.weight()
     }
-
-    /// The bound on memory, in bytes.
-    pub(crate) fn capacity_bytes(&self) -> u64 {
-        self.capacity_bytes
-    }
 }
 
 impl std::fmt::Debug for BlockCache {

@@ -48,7 +48,7 @@ impl TableMeta {
     }
 
     /// True if the table may say something about `key`.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
         self.smallest.as_slice() <= key && !self.ends_before(key)
     }

@@ -16,6 +16,7 @@ mod index;
 pub(crate) mod meta;
 mod position;
 mod properties;
+#[allow(unsafe_code, reason = "calls vector and prefetch instructions")]
 mod simd;
 mod stream;
 mod table;

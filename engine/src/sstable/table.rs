@@ -25,7 +25,7 @@ use super::properties::decode_properties;
 use super::stream::TableStream;
 use super::tombstones::decode_tombstones;
 use crate::error::{Error, Result};
-use crate::file_name::{FileName, FileNumber};
+use crate::file_name::FileName;
 use crate::key::{Sequence, Trailer};
 use crate::range_tombstones::RangeTombstones;
 
@@ -66,13 +66,6 @@ pub(crate) struct TableValue {
     range: Range<usize>,
 }
 
-impl TableValue {
-    /// Length of the value in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.range.len()
-    }
-}
-
 /// The payload of a data block: a range of the map, or a decompressed block.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DataBlock {
@@ -83,26 +76,14 @@ pub(super) struct DataBlock {
 impl Table {
     /// Opens the table that `meta` describes.
     pub(crate) fn open(env: &TableEnv, meta: &TableMeta) -> Result<Arc<Self>> {
-        Self::open_checked(env, meta.number, Some(meta.file_bytes))
-    }
-
-    /// What a table's file says about itself, for repair when the manifest is lost.
-    pub(crate) fn recover_meta(env: &TableEnv, number: FileNumber) -> Result<TableMeta> {
-        Ok(Self::open_checked(env, number, None)?.meta.clone())
-    }
-
-    fn open_checked(
-        env: &TableEnv,
-        number: FileNumber,
-        file_bytes: Option<u64>,
-    ) -> Result<Arc<Self>> {
+        let number = meta.number;
         let path = FileName::Table(number).path(&env.directory);
         let map = env.fs.map(&path)?;
         let identity = Identity { path, database_id: env.database_id, number };
         let len = map.len() as u64;
-        if let Some(expected) = file_bytes.filter(|&expected| expected != len) {
-            let detail = format!("{len} bytes instead of {expected}");
-            return Err(identity.corruption(len.min(expected), "table size", detail));
+        if len != meta.file_bytes {
+            let detail = format!("{len} bytes instead of {}", meta.file_bytes);
+            return Err(identity.corruption(len.min(meta.file_bytes), "table size", detail));
         }
         map.advise(Advice::Random, 0..map.len());
         map.populate(map.len().saturating_sub(FOOTER_BYTES)..map.len())?;
@@ -130,11 +111,6 @@ impl Table {
             meta,
             verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
         }))
-    }
-
-    /// The table's file number.
-    pub(crate) fn number(&self) -> FileNumber {
-        self.identity.number
     }
 
     /// The table's range tombstones.

@@ -72,8 +72,8 @@ impl SegmentHeader {
             return Err(Error::new(
                 ErrorKind::UnsupportedFormat,
                 format!(
-                    "{} has log format {version}; this build reads up to {FORMAT_VERSION}: use a \
-                     newer RustLite",
+                    "{} has log format {version}, and this version of RustLite reads formats up to \
+                     {FORMAT_VERSION}: upgrade RustLite to open it",
                     path.display()
                 ),
             ));
@@ -117,8 +117,30 @@ impl Segment {
     }
 }
 
-/// Gives out the numbers of new files.
-pub(crate) type FileNumbers = Arc<dyn Fn() -> FileNumber + Send + Sync>;
+/// Remembers, durably, which segments recovery must find: the manifest.
+pub(crate) trait SegmentRegistry: Send + Sync {
+    /// A number that no file of the database has or had.
+    fn new_number(&self) -> FileNumber;
+
+    /// From now on the segment may hold commits.
+    fn add(&self, number: FileNumber) -> Result<()>;
+
+    /// From now on recovery ignores the segments, whether their files are there or not.
+    fn remove(&self, numbers: Vec<FileNumber>) -> Result<()>;
+}
+
+/// A segment's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentFile {
+    pub(crate) number: FileNumber,
+    pub(crate) file_bytes: u64,
+}
+
+impl From<&Segment> for SegmentFile {
+    fn from(segment: &Segment) -> Self {
+        Self { number: segment.number, file_bytes: segment.file.len() }
+    }
+}
 
 /// Prepares, recycles and removes segments.
 pub(crate) struct SegmentPool {
@@ -129,7 +151,7 @@ pub(crate) struct SegmentPool {
     segment_bytes: u64,
     /// Most retired segments kept for recycling.
     spares_max: usize,
-    numbers: FileNumbers,
+    registry: Arc<dyn SegmentRegistry>,
     state: Mutex<State>,
     /// Signalled when a segment was taken, when one became ready, and at close.
     changed: Condvar,
@@ -137,6 +159,8 @@ pub(crate) struct SegmentPool {
 
 struct State {
     ready: VecDeque<Segment>,
+    /// Segments that were ready and turned out to be too small.
+    unused: Vec<SegmentFile>,
     retired: Vec<(FileNumber, u64)>,
     next_bytes: u64,
     /// Writes headers. Away while somebody prepares a segment: preparation runs outside the lock, one at a time.
@@ -158,7 +182,7 @@ pub(crate) struct PoolConfig {
     pub(crate) database_id: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) log_bytes_max: u64,
-    pub(crate) numbers: FileNumbers,
+    pub(crate) registry: Arc<dyn SegmentRegistry>,
     /// Writes segment headers.
     pub(crate) lane: Box<dyn LogLane>,
     /// Size of the largest segment that the directory has already; 0 for none.
@@ -177,9 +201,10 @@ impl SegmentPool {
             database_id: config.database_id,
             segment_bytes: config.segment_bytes,
             spares_max: (config.log_bytes_max / config.segment_bytes) as usize,
-            numbers: config.numbers,
+            registry: config.registry,
             state: Mutex::new(State {
                 ready: VecDeque::new(),
+                unused: Vec::new(),
                 retired: config.spares,
                 next_bytes: FIRST_SEGMENT_BYTES
                     .max(config.largest_bytes.max(largest))
@@ -203,10 +228,13 @@ impl SegmentPool {
     pub(crate) fn take(&self, stream_bytes: u64) -> Result<Segment> {
         let mut state = self.lock();
         loop {
-            let fits = state.ready.iter().position(|ready| ready.capacity() >= stream_bytes);
-            if let Some(segment) = fits.and_then(|at| state.ready.remove(at)) {
-                self.changed.notify_all();
-                return Ok(segment);
+            // The order of the numbers must be that of the log: one that is too small cannot be left for later.
+            while let Some(segment) = state.ready.pop_front() {
+                if segment.capacity() >= stream_bytes {
+                    self.changed.notify_all();
+                    return Ok(segment);
+                }
+                state.unused.push(SegmentFile::from(&segment));
             }
             match state.lane.take() {
                 Some(lane) => {
@@ -244,29 +272,43 @@ impl SegmentPool {
         self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Takes back a segment whose data is in tables, under a name that recovery does not read.
+    /// Takes back segments whose data is in tables. Some are kept, under a name that recovery does not read, to be recycled.
     ///
-    /// Neither the rename nor a removal is promised to anybody: after a crash the file is found under its old name and retired again.
-    pub(crate) fn retire(&self, number: FileNumber, file_bytes: u64) {
-        let mut state = self.lock();
-        let log = FileName::Log(number).path(&self.directory);
-        let keep = file_bytes >= state.next_bytes && state.retired.len() < self.spares_max;
-        let spare = FileName::SpareLog(number).path(&self.directory);
-        if keep && self.file_system.rename(&log, &spare).is_ok() {
-            state.retired.push((number, file_bytes));
-        } else {
-            let _ = self.file_system.remove(&log);
+    /// If the manifest cannot be written they stay as they are, and the next open finds them.
+    pub(crate) fn retire(&self, released: &[SegmentFile]) -> Result<()> {
+        if released.is_empty() {
+            return Ok(());
         }
+        self.registry.remove(released.iter().map(|segment| segment.number).collect())?;
+        let mut state = self.lock();
+        for segment in released {
+            let log = FileName::Log(segment.number).path(&self.directory);
+            let spare = FileName::SpareLog(segment.number).path(&self.directory);
+            let keep =
+                segment.file_bytes >= state.next_bytes && state.retired.len() < self.spares_max;
+            if keep && self.file_system.rename(&log, &spare).is_ok() {
+                state.retired.push((segment.number, segment.file_bytes));
+            } else {
+                // A file that stays is ignored, and removed at the next open.
+                let _ = self.file_system.remove(&log);
+            }
+        }
+        Ok(())
     }
 
-    /// Removes what is only kept for speed; called at close. One spare segment stays, so that the next open need not write one.
-    pub(crate) fn trim(&self) {
-        for segment in std::mem::take(&mut self.lock().ready) {
-            self.retire(segment.number, segment.file.len());
+    /// Gives up what is only kept for speed, and `released`; called at close. One spare segment stays, so that the next open need not
+    /// write one.
+    pub(crate) fn trim(&self, mut released: Vec<SegmentFile>) -> Result<()> {
+        {
+            let mut state = self.lock();
+            released.extend(state.ready.drain(..).map(|segment| SegmentFile::from(&segment)));
+            released.append(&mut state.unused);
         }
+        self.retire(&released)?;
         for (number, _) in self.lock().retired.drain(..).skip(1) {
             let _ = self.file_system.remove(&FileName::SpareLog(number).path(&self.directory));
         }
+        Ok(())
     }
 
     /// Prepares a segment with the lock released. Gives the lock back.
@@ -295,7 +337,7 @@ impl SegmentPool {
     }
 
     fn make(&self, origin: &Origin, lane: &mut Box<dyn LogLane>) -> Result<Segment> {
-        let number = (self.numbers)();
+        let number = self.registry.new_number();
         let path = FileName::Log(number).path(&self.directory);
         let file = match *origin {
             Origin::Recycled(old) => {
@@ -306,6 +348,8 @@ impl SegmentPool {
         };
         self.write_header(lane, &file, number)?;
         self.file_system.sync_dir(&self.directory)?;
+        // Should this fail, the file stays: nobody knows whether the manifest names it.
+        self.registry.add(number)?;
         Ok(Segment { number, file, seed: Seed::new(self.database_id, number) })
     }
 

@@ -63,6 +63,20 @@ impl State {
     }
 }
 
+fn summary(commit: &[Write]) -> String {
+    let describe = |write: &Write| match write {
+        Write::Put(space, key, value) => {
+            format!("put {}{} {} {}", space.0, space.1, String::from_utf8_lossy(key), value.len())
+        }
+        Write::Delete(space, key) => {
+            format!("delete {}{} {}", space.0, space.1, String::from_utf8_lossy(key))
+        }
+        Write::DeleteRange(space, ..) => format!("delete range {}{}", space.0, space.1),
+    };
+    let writes: Vec<String> = commit.iter().map(describe).collect();
+    format!("[{}]", writes.join("; "))
+}
+
 /// The possible states of one database.
 #[derive(Debug, Clone)]
 pub(crate) struct Oracle {
@@ -81,6 +95,8 @@ pub(crate) struct Oracle {
     /// What is alive instead, if a failed change of keyspaces took effect.
     alive_maybe: Vec<Vec<Space>>,
     generation: u32,
+    /// What happened since `base`, for the report of a failure.
+    events: Vec<String>,
 }
 
 impl Oracle {
@@ -96,6 +112,7 @@ impl Oracle {
             alive: vec![default_space()],
             alive_maybe: Vec::new(),
             generation: 0,
+            events: Vec::new(),
         }
     }
 
@@ -121,9 +138,10 @@ impl Oracle {
                 assert!(!self.poisoned, "a commit succeeded after one had failed for good");
                 self.now.apply(&commit);
                 self.attempts.clear();
+                self.events.push(format!("commit of {}", summary(&commit)));
                 self.commits.push(commit);
                 if sync {
-                    self.synced();
+                    self.synced("its sync");
                 }
             }
             Err(_) if self.poisoned => {}
@@ -135,7 +153,8 @@ impl Oracle {
     }
 
     /// Everything acknowledged so far has been made durable.
-    pub(crate) fn synced(&mut self) {
+    pub(crate) fn synced(&mut self, how: &str) {
+        self.events.push(format!("{how} makes {} durable", self.commits.len()));
         self.durable = self.commits.len();
     }
 
@@ -220,9 +239,10 @@ impl Oracle {
         let all = state.mismatch(&self.alive, found).unwrap_or_default();
         format!(
             "the state is that of no prefix of {required} to {} commits (and {} attempts): {text}\
-             all: {all}",
+             all: {all}; events: {}",
             self.commits.len(),
-            self.attempts.len()
+            self.attempts.len(),
+            self.events.join(", ")
         )
     }
 }

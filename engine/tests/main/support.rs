@@ -132,12 +132,16 @@ pub(crate) struct Files(pub(crate) BTreeMap<String, Vec<u8>>);
 impl Files {
     /// Copies the files out of a machine.
     pub(crate) fn of(sim: &Arc<SimFileSystem>) -> Self {
-        let listed = sim.list(Path::new(DIRECTORY)).unwrap();
-        let read = |name: String| {
-            let bytes = sim.read_file(path(&name)).unwrap();
-            (name, bytes)
+        // The directory itself may be gone.
+        let listed = sim.list(Path::new(DIRECTORY)).unwrap_or_default();
+        // An open database removes obsolete files whenever it likes, so a listed file may be gone.
+        let read = |name: String| match sim.read_file(path(&name)) {
+            Ok(bytes) => Some((name, bytes)),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => panic!("{error}"),
         };
-        Self(listed.into_iter().filter(|entry| entry.is_file).map(|entry| read(entry.name)).collect())
+        let files = listed.into_iter().filter(|entry| entry.is_file);
+        Self(files.filter_map(|entry| read(entry.name)).collect())
     }
 
     /// A machine that holds exactly these files.
@@ -169,13 +173,17 @@ pub(crate) fn difference(expected: &Table, found: &Table) -> Option<String> {
         match found.get(key) {
             None => return Some(format!("{} is missing", text(key))),
             Some(other) if other != value => {
-                let (want, got) = (text(&value[..value.len().min(24)]), text(&other[..other.len().min(24)]));
+                let (want, got) =
+                    (text(&value[..value.len().min(24)]), text(&other[..other.len().min(24)]));
                 return Some(format!("{} is {got}.. instead of {want}..", text(key)));
             }
             Some(_) => {}
         }
     }
-    found.keys().find(|key| !expected.contains_key(*key)).map(|key| format!("{} is extra", text(key)))
+    found
+        .keys()
+        .find(|key| !expected.contains_key(*key))
+        .map(|key| format!("{} is extra", text(key)))
 }
 
 /// True if the error says which file is damaged, and the name is in its text.
@@ -184,4 +192,33 @@ pub(crate) fn names_a_file(error: &Error) -> bool {
         let name = at.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         !name.is_empty() && error.to_string().contains(&name)
     })
+}
+
+/// The files of a database and what stands in its log, for the report of a failure.
+pub(crate) fn describe(sim: &Arc<SimFileSystem>) -> String {
+    let files = Files::of(sim);
+    let mut text = String::new();
+    for (name, bytes) in &files.0 {
+        text += &format!("\n{name}: {} bytes", bytes.len());
+        if !name.starts_with("wal-") {
+            continue;
+        }
+        for at in (0..bytes.len().saturating_sub(56)).step_by(8) {
+            if bytes[at + 48..at + 52] == *b"RLWE" {
+                let number = |from: usize| {
+                    u64::from_le_bytes(bytes[at + from..at + from + 8].try_into().unwrap())
+                };
+                text += &format!(
+                    "\n  at {at}: lsn {} durable {} sequence {} count {} length {} flags {}",
+                    number(16),
+                    number(24),
+                    number(32),
+                    number(40) as u32,
+                    number(40) >> 32,
+                    bytes[at + 52],
+                );
+            }
+        }
+    }
+    text
 }

@@ -10,6 +10,9 @@ use crate::support::{Random, with};
 /// Keys of the workload: few enough that most are overwritten and deleted several times.
 const KEYS: usize = 160;
 
+/// Largest value, most of the time.
+const VALUE_BYTES: usize = 3000;
+
 /// Names of the keyspaces that come and go.
 const NAMES: [&str; 2] = ["left", "right"];
 
@@ -19,19 +22,11 @@ pub(crate) struct Runner<'a> {
     pub(crate) oracle: &'a mut Oracle,
     random: Random,
     handles: BTreeMap<Space, Keyspace>,
-    /// Largest value, most of the time.
-    value_bytes: usize,
 }
 
 impl<'a> Runner<'a> {
     pub(crate) fn new(db: &'a Database, oracle: &'a mut Oracle, seed: u64) -> Self {
-        Self { db, oracle, random: Random::new(seed), handles: BTreeMap::new(), value_bytes: 3000 }
-    }
-
-    /// Makes values smaller or larger than usual.
-    pub(crate) fn value_bytes(mut self, bytes: usize) -> Self {
-        self.value_bytes = bytes;
-        self
+        Self { db, oracle, random: Random::new(seed), handles: BTreeMap::new() }
     }
 
     /// Runs so many operations, or up to the first error.
@@ -63,7 +58,7 @@ impl<'a> Runner<'a> {
             // Larger than a log segment.
             0 => 270 << 10,
             1..=120 => self.random.below(100),
-            _ => self.random.below(self.value_bytes),
+            _ => self.random.below(VALUE_BYTES),
         };
         let mut value = format!("{:08x}", self.random.next() as u32).into_bytes();
         value.resize(value.len() + len, b'.');
@@ -105,8 +100,11 @@ impl<'a> Runner<'a> {
         }
         let durability = self.durability();
         let result = self.db.write_with(&batch, &with(durability));
-        let sync = durability == Durability::Sync;
-        self.oracle.committed(writes, sync, result.as_ref().map(|()| ()));
+        // A range delete of nothing adds nothing, and a commit of nothing promises nothing.
+        if !batch.is_empty() {
+            let sync = durability == Durability::Sync;
+            self.oracle.committed(writes, sync, result.as_ref().copied());
+        }
         result
     }
 
@@ -149,13 +147,13 @@ impl<'a> Runner<'a> {
 
     fn flush(&mut self) -> Result<()> {
         self.db.flush()?;
-        self.oracle.synced();
+        self.oracle.synced("flush");
         Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
         self.db.sync()?;
-        self.oracle.synced();
+        self.oracle.synced("sync");
         Ok(())
     }
 
@@ -163,7 +161,7 @@ impl<'a> Runner<'a> {
         let space = self.space();
         self.handle(&space)?.compact()?;
         // It flushes first.
-        self.oracle.synced();
+        self.oracle.synced("compact");
         Ok(())
     }
 
@@ -218,5 +216,8 @@ enum Kind {
 
 /// True if the error is one that a failing device may cause.
 pub(crate) fn is_device_error(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Poisoned | ErrorKind::ReadOnly)
+    matches!(
+        error.kind(),
+        ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Poisoned | ErrorKind::ReadOnly
+    )
 }

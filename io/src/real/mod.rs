@@ -13,9 +13,11 @@
 mod file;
 mod lock;
 mod log;
+#[allow(unsafe_code, reason = "maps files and writes through raw memory")]
 mod map;
 mod open;
 mod probe;
+#[allow(unsafe_code, reason = "hands buffers to the kernel")]
 mod ring;
 mod sink;
 mod stream;

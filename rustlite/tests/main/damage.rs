@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use rustlite::{Database, Durability, ErrorKind, WriteOptions};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{Setup, assert_fails, assert_untouched, on_each_setup, picture, picture_at_rest};
+use crate::support::{
+    Setup, assert_fails, assert_untouched, on_each_setup, picture, picture_at_rest,
+};
 
 /// A database with tables, and with data that is only in the log, as a crash leaves it.
 fn crashed_database(setup: &Setup) -> tempfile::TempDir {
@@ -75,7 +77,7 @@ fn a_newer_format_of_any_file_is_refused_by_name_and_left_alone() {
             let name = path.file_name().unwrap().to_str().unwrap();
             for options in [setup.options(), setup.options().read_only(true)] {
                 let opened = Database::open_with(directory.path(), options);
-                assert_fails(opened, ErrorKind::UnsupportedFormat, &[name, "newer"]);
+                assert_fails(opened, ErrorKind::UnsupportedFormat, &[name, "upgrade"]);
                 assert_untouched(&before, directory.path());
             }
         }

@@ -9,7 +9,8 @@ use rustlite::{Database, Durability, ErrorKind, KeyspaceOptions, Options, WriteB
 
 use crate::child;
 use crate::support::{
-    Setup, assert_fails, assert_untouched, keys, on_each_setup, picture, picture_at_rest, small_options,
+    Setup, assert_fails, assert_untouched, keys, on_each_setup, picture, picture_at_rest,
+    small_options,
 };
 
 /// Runs a test on every setup that has files, with a small database that was closed.
@@ -88,10 +89,7 @@ fn options_outside_their_bounds_are_refused_by_name() {
         (Options::new().l0_stop_trigger(12), "l0_stop_trigger"),
         (Options::new().background_threads(0), "background_threads"),
         (Options::new().durability(Durability::Periodic(Duration::ZERO)), "durability"),
-        (
-            Options::new().default_keyspace(KeyspaceOptions::new().block_bytes(0)),
-            "block_bytes",
-        ),
+        (Options::new().default_keyspace(KeyspaceOptions::new().block_bytes(0)), "block_bytes"),
     ];
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = directory.path().join("db");
@@ -121,8 +119,8 @@ fn paths_that_cannot_be_a_database_are_told_apart() {
         let foreign = ErrorKind::NotADatabase;
         assert_fails(open(&file), foreign, &["file", "not a directory"]);
         assert_fails(open(&photos), foreign, &["photos", "not those of a database"]);
-        assert_fails(open(&file.join("below")), ErrorKind::NotADatabase, &["file"]);
         let missing = ErrorKind::NotFound;
+        assert_fails(open(&file.join("below")), missing, &["file is not a directory"]);
         assert_fails(open(&root.join("no/such")), missing, &["no", "does not exist"]);
         let shy = options.clone().create_if_missing(false);
         let path = root.join("absent");

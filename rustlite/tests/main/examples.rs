@@ -1,16 +1,31 @@
 //! Every example runs and succeeds.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
-/// Cargo builds examples before it runs tests, and puts them beside the directory of the test binaries.
+/// Cargo builds examples before it runs all tests, and puts them beside the directory of the test binaries. When it runs only
+/// this binary, they may have to be built here.
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
-    let path: PathBuf = test.parent().unwrap().parent().unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is not built; run `cargo build --examples` first", path.display());
+    let profile = test.parent().unwrap().parent().unwrap();
+    let path = profile.join("examples").join(name);
+    if !path.exists() {
+        build(name, profile);
+    }
     let mut command = Command::new(path);
     command.env("TMPDIR", env!("CARGO_TARGET_TMPDIR"));
     command
+}
+
+fn build(name: &str, profile: &Path) {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--quiet", "--example", name]);
+    command.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+    command.arg("--target-dir").arg(profile.parent().unwrap());
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    assert!(command.status().unwrap().success(), "{command:?}");
 }
 
 fn run(mut command: Command) -> String {

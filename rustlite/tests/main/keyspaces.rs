@@ -64,7 +64,8 @@ fn the_list_of_keyspaces_and_their_options_survive_reopening() {
         assert_eq!(db.list_keyspaces().unwrap(), ["default", "logs", "users"]);
         for number in 0..1_000 {
             let write = rustlite::WriteOptions::new().durability(rustlite::Durability::Buffered);
-            logs.put_with(format!("{number:04}"), "the same line again ".repeat(5), &write).unwrap();
+            logs.put_with(format!("{number:04}"), "the same line again ".repeat(5), &write)
+                .unwrap();
         }
         logs.compact().unwrap();
         let bytes = db.stats().unwrap().table_bytes();

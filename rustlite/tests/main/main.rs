@@ -11,6 +11,8 @@ mod errors;
 mod examples;
 mod keyspaces;
 mod kill;
+mod kill_model;
+mod limits;
 mod medium;
 mod random;
 mod reads;

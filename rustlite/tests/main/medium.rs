@@ -42,10 +42,11 @@ fn a_full_disk_is_told_and_writes_resume_when_there_is_space() {
 
 /// The role of the process on a disk of 8 MiB.
 pub(crate) fn fill_the_disk(directory: &Path) {
-    for (name, backend) in backends() {
+    // Different sizes, so that different files are the first that do not fit.
+    for (number, (name, backend)) in backends().into_iter().cycle().take(6).enumerate() {
         let path = directory.join(name);
         let ballast = directory.join("ballast");
-        std::fs::write(&ballast, vec![1; 4 << 20]).unwrap();
+        std::fs::write(&ballast, vec![1; (3 << 20) + number * 300_000]).unwrap();
         let options = small_options().io_backend(backend);
         let db = Database::open_with(&path, options.clone()).unwrap();
         let mut acknowledged = 0;
@@ -170,4 +171,3 @@ pub(crate) fn use_a_read_only_medium(directory: &Path) {
 fn backends_without_probe() -> [(&'static str, rustlite::IoBackend); 2] {
     [("threads", rustlite::IoBackend::Threads), ("any", rustlite::IoBackend::Auto)]
 }
-

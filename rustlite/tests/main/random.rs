@@ -4,9 +4,8 @@
 pub(crate) fn seed() -> u64 {
     let from_environment =
         std::env::var("RUSTLITE_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    from_environment.unwrap_or_else(|| {
-        std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u64)
-    })
+    from_environment
+        .unwrap_or_else(|| std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u64))
 }
 
 /// SplitMix64: small, good enough, and every seed is a good one.

@@ -53,12 +53,12 @@ fn ranges_and_prefixes_honour_every_kind_of_bound_from_both_ends() {
             assert_eq!(keys(db.range(.."ab").unwrap()), "a a\0");
             assert_eq!(keys(db.range(..="ab").unwrap()), "a a\0 ab");
             let behind_a = (Bound::Excluded("a"), Bound::Unbounded);
-            assert_eq!(keys(db.range(behind_a).unwrap()), "a\0 ab b b1 b2 c");
+            assert_eq!(keys(db.range::<&str>(behind_a).unwrap()), "a\0 ab b b1 b2 c");
             assert_eq!(keys(db.range("ab".."b1").unwrap().rev()), "b ab");
             assert_eq!(keys(db.range("x"..).unwrap()), "");
             let reversed = (Bound::Included("c"), Bound::Excluded("a"));
-            assert_eq!(keys(db.range(reversed).unwrap()), "");
-            assert_eq!(keys(db.range(reversed).unwrap().rev()), "");
+            assert_eq!(keys(db.range::<&str>(reversed).unwrap()), "");
+            assert_eq!(keys(db.range::<&str>(reversed).unwrap().rev()), "");
             assert_eq!(keys(db.prefix("b").unwrap()), "b b1 b2");
             assert_eq!(keys(db.prefix("b").unwrap().rev()), "b2 b1 b");
             assert_eq!(keys(db.prefix("").unwrap()), all);
@@ -144,12 +144,7 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 type Record = Option<(Vec<u8>, Vec<u8>)>;
 
 /// Makes a random move and gives where the model says that it leads.
-fn random_move(
-    cursor: &mut Cursor,
-    model: &Model,
-    random: &mut Random,
-    current: Record,
-) -> Record {
+fn random_move(cursor: &mut Cursor, model: &Model, random: &mut Random, current: Record) -> Record {
     let owned = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
     let target = format!("{:04}", random.below(1_100)).into_bytes();
     match random.below(12) {
@@ -242,3 +237,19 @@ fn what_an_iterator_sees_does_not_change_under_it() {
         assert_eq!((cursor.key(), cursor.value()), (&b"321"[..], &b"old"[..]));
     });
 }
+
+/// The compiler checks it: what readers hold can be kept and sent anywhere, and a database can be shared.
+const _: () = {
+    const fn is_owned<T: Send + 'static>() {}
+    const fn is_shared<T: Send + Sync + Clone + 'static>() {}
+    is_owned::<rustlite::Iter>();
+    is_owned::<Cursor>();
+    is_shared::<Database>();
+    is_shared::<rustlite::Keyspace>();
+    is_shared::<rustlite::Snapshot>();
+    is_shared::<rustlite::KeyspaceSnapshot>();
+    is_shared::<rustlite::PinnedValue>();
+    is_shared::<rustlite::WriteBatch>();
+    is_shared::<rustlite::Options>();
+    is_shared::<rustlite::Error>();
+};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustlite::{Database, ErrorKind, IoBackend, Iter, Options};
 
@@ -69,6 +70,11 @@ impl Setup {
 
 /// True if the kernel lets us use io_uring; says so if it doesn't.
 pub(crate) fn has_io_uring() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(probe_io_uring)
+}
+
+fn probe_io_uring() -> bool {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let options = Options::new().io_backend(IoBackend::Uring);
     match Database::open_with(directory.path().join("probe"), options) {

@@ -39,8 +39,7 @@ fn trace(role: &str) -> Option<(Vec<String>, Vec<String>)> {
     let (first, last) = (marks[0], *marks.last().unwrap());
     assert!(first < last, "the second mark is missing");
     let thread = lines[first].split(' ').next().unwrap();
-    let all: Vec<String> =
-        lines[first + 1..last].iter().map(|line| (*line).to_owned()).collect();
+    let all: Vec<String> = lines[first + 1..last].iter().map(|line| (*line).to_owned()).collect();
     let is_own = |line: &&String| line.split(' ').next() == Some(thread);
     // The second mark may be told in two lines.
     let own = all.iter().filter(is_own).filter(|line| !line.contains("resumed")).cloned();
@@ -58,8 +57,10 @@ fn a_sync_commit_is_a_ring_submission_and_no_fsync() {
     }
     let Some((own, all)) = trace("commit with sync") else { return };
     let submissions = count(&own, "io_uring_enter");
-    let syncs: usize =
-        ["fsync", "fdatasync", "msync", "sync_file_range"].iter().map(|name| count(&all, name)).sum();
+    let syncs: usize = ["fsync", "fdatasync", "msync", "sync_file_range"]
+        .iter()
+        .map(|name| count(&all, name))
+        .sum();
     println!("{COMMITS} commits: {submissions} submissions, {syncs} syncs, {} calls", own.len());
     assert!(submissions >= COMMITS, "{submissions} submissions: {:?}", own.get(..20));
     assert!(own.len() < 3 * COMMITS, "{} system calls: {:?}", own.len(), own.get(..30));

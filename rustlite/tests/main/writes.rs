@@ -152,10 +152,7 @@ fn keys_and_values_of_every_length_come_back() {
                 assert_eq!(found.into_bytes().len(), length);
             }
             assert_eq!(db.iter().unwrap().count(), key_lengths.len() + value_lengths.len());
-            assert_eq!(
-                db.iter().unwrap().rev().count(),
-                key_lengths.len() + value_lengths.len()
-            );
+            assert_eq!(db.iter().unwrap().rev().count(), key_lengths.len() + value_lengths.len());
             if stage == Stage::Reopened {
                 db.close().unwrap();
             }

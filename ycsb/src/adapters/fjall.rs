@@ -20,7 +20,8 @@ struct Fjall {
 
 pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
     let database = Database::builder(&spec.directory).cache_size(spec.cache_bytes).open()?;
-    // Point reads of cached blocks are what most workloads do, and the hash index is what speeds them up.
+    // Point reads of cached blocks are what most workloads do, and the hash index is what speeds
+    // them up.
     let options = || {
         KeyspaceCreateOptions::default().data_block_hash_ratio_policy(HashRatioPolicy::all(1.33))
     };

@@ -8,10 +8,12 @@ use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
 use crate::error::Failure;
 use crate::store::{Durability, OpenSpec, Store};
 
-/// Address space to reserve beyond the data. The file is sparse, so that only what is used takes space.
+/// Address space to reserve beyond the data. The file is sparse, so that only what is used takes
+/// space.
 const MAP_FLOOR_BYTES: usize = 8 << 30;
 
-/// Space per record, as a multiple of its size: half-full pages, old versions that readers still see, room for inserts.
+/// Space per record, as a multiple of its size: half-full pages, old versions that readers still
+/// see, room for inserts.
 const MAP_FACTOR: usize = 6;
 
 #[derive(Clone)]
@@ -28,12 +30,13 @@ pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
     let mut options = EnvOpenOptions::new();
     options.map_size(map_size).max_readers(u32::try_from(spec.threads)? + 16);
     if spec.durability == Durability::Buffered {
-        // SAFETY: the flags give up consistency after a crash of the machine, which `buffered` doesn't promise, and protection
-        // of the map from stray writes of this process; the harness has no unsafe code that could make any.
+        // SAFETY: the flags give up consistency after a crash of the machine, which `buffered`
+        // doesn't promise, and protection of the map from stray writes of this process; the harness
+        // has no unsafe code that could make any.
         unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP) };
     }
-    // SAFETY: the file is in a directory of the harness's own, in which no other process is working, and it is opened
-    // once in this process.
+    // SAFETY: the file is in a directory of the harness's own, in which no other process is
+    // working, and it is opened once in this process.
     let environment = unsafe { options.open(&spec.directory) }?;
     let transaction = environment.write_txn()?;
     let created = environment.create_databases_and_commit(transaction, |opener, transaction| {

@@ -1,9 +1,10 @@
 //! The engines: which there are, which are in this build, and which durability each of them has.
 //!
-//! Every adapter gives its engine the best sensible configuration for the work (no compression, because records are
-//! incompressible; caches of the same size; durable or not as asked) and says what it set. At `buffered`, each engine gets
-//! the cheapest configuration in which a write survives `kill -9` of the process, even where that risks more at a
-//! power loss than RustLite's own buffered mode does.
+//! Every adapter gives its engine the best sensible configuration for the work (no compression,
+//! because records are incompressible; caches of the same size; durable or not as asked) and says
+//! what it set. At `buffered`, each engine gets the cheapest configuration in which a write
+//! survives `kill -9` of the process, even where that risks more at a power loss than RustLite's
+//! own buffered mode does.
 
 #[cfg(feature = "fjall")]
 mod fjall;
@@ -61,7 +62,8 @@ const fn redb_levels(durability: Durability) -> Option<&'static str> {
     match durability {
         Durability::Sync => None,
         Durability::Buffered => Some(
-            "redb has no level equal to buffered: its only other level, Durability::None, keeps commits in the memory of \
+            "redb has no level equal to buffered: its only other level, Durability::None, keeps \
+             commits in the memory of \
              the process, and `kill -9` loses them. Use --durability sync, or leave redb out",
         ),
     }

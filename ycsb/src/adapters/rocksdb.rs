@@ -39,7 +39,8 @@ pub(super) fn open_tuned(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
     options.set_memtable_whole_key_filtering(true);
     options.set_bytes_per_sync(1 << 20);
     let text = format!(
-        "tuned: no compression, hyper clock cache of {} MiB, bloom filters of 10 bits a key, hash index in blocks, \
+        "tuned: no compression, hyper clock cache of {} MiB, bloom filters of 10 bits a \
+         key, hash index in blocks, \
          {RECYCLED_LOGS} recycled logs, memtable bloom filter, {} background threads",
         spec.cache_bytes >> 20,
         cores.max(2),

@@ -19,7 +19,8 @@ pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
     let options = Options::new().durability(level).block_cache_bytes(spec.cache_bytes);
     let database = Database::open_with(&spec.directory, options)?;
     let configuration = format!(
-        "defaults with durability {level:?}; tables memory-mapped, not compressed, checksummed; memtables of 64 MiB"
+        "defaults with durability {level:?}; tables memory-mapped, not compressed, checksummed; \
+         memtables of 64 MiB"
     );
     Ok(Box::new(RustLite { database, configuration }))
 }

@@ -1,7 +1,9 @@
-//! SQLite in WAL mode: one table, clustered by the key, one connection for writes and one per thread for reads.
+//! SQLite in WAL mode: one table, clustered by the key, one connection for writes and one per
+//! thread for reads.
 //!
-//! SQLite has one writer at a time and lets the others sleep in steps of milliseconds when it is taken. Handing the one
-//! writing connection around under a mutex, as servers do, avoids that and is the faster way.
+//! SQLite has one writer at a time and lets the others sleep in steps of milliseconds when it is
+//! taken. Handing the one writing connection around under a mutex, as servers do, avoids that and
+//! is the faster way.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +18,12 @@ const UPDATE: &str = "UPDATE records SET value = ?2 WHERE key = ?1";
 const INSERT: &str = "INSERT INTO records (key, value) VALUES (?1, ?2)";
 const SCAN: &str = "SELECT key, value FROM records WHERE key >= ?1 ORDER BY key LIMIT ?2";
 
-/// Log that makes SQLite copy pages back into the database: as much as the LSM engines keep in a memtable.
+/// Log that makes SQLite copy pages back into the database: as much as the LSM engines keep in a
+/// memtable.
 const CHECKPOINT_BYTES: usize = 64 << 20;
 
-/// How long to wait for a lock of another connection, in milliseconds: only checkpoints take one here.
+/// How long to wait for a lock of another connection, in milliseconds: only checkpoints take one
+/// here.
 const BUSY_TIMEOUT_MS: u32 = 60_000;
 
 /// Everything that a further connection needs to know.
@@ -39,14 +43,16 @@ pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
     let shape = Shape { spec: spec.clone(), page_bytes: page_bytes(spec.value_size) };
     let writer = shape.connect()?;
     writer.execute_batch(
-        "CREATE TABLE IF NOT EXISTS records (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS records (key BLOB PRIMARY KEY, value BLOB NOT NULL)
+         WITHOUT ROWID",
     )?;
     let reader = shape.connect()?;
     Ok(Box::new(Sqlite { shape, reader, writer: Arc::new(Mutex::new(writer)) }))
 }
 
-/// The smallest page size in which a record still fits the B-tree page: of an index, which a table without rowid is,
-/// SQLite moves whatever is longer than about a quarter of the page to overflow pages.
+/// The smallest page size in which a record still fits the B-tree page: of an index, which a table
+/// without rowid is, SQLite moves whatever is longer than about a quarter of the page to overflow
+/// pages.
 fn page_bytes(value_size: usize) -> usize {
     let local_max = |page: usize| (page - 12) * 64 / 255 - 23;
     let sizes = [4096, 8192, 16_384];
@@ -102,8 +108,9 @@ impl Sqlite {
 impl Store for Sqlite {
     fn configuration(&self) -> String {
         format!(
-            "SQLite {}, WAL, synchronous={}, page_size={}, cache_size={} MiB over all connections, mmap_size=2 GiB, \
-             checkpoint at {} MiB, table WITHOUT ROWID, prepared statements, one shared writing connection, a reading \
+            "SQLite {}, WAL, synchronous={}, page_size={}, cache_size={} MiB over all \
+             connections, mmap_size=2 GiB, checkpoint at {} MiB, table WITHOUT ROWID, prepared \
+             statements, one shared writing connection, a reading \
              one per thread",
             rusqlite::version(),
             self.shape.synchronous(),

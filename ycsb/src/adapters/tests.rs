@@ -1,4 +1,5 @@
-//! The same behaviour is asked of every engine in the build: what one thread wrote, all find, in order, also after reopening.
+//! The same behaviour is asked of every engine in the build: what one thread wrote, all find, in
+//! order, also after reopening.
 
 use std::path::Path;
 

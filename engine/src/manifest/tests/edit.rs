@@ -4,8 +4,8 @@ use super::{Random, meta};
 use crate::coding::{put_bytes, put_varint};
 use crate::key::KeyspaceId;
 use crate::limits::{FULL_KEY_BYTES_MAX, LEVELS, SEQUENCE_MAX};
-use crate::manifest::edit::{EditError, FILE_NUMBER_MAX};
-use crate::manifest::{KeyspaceDescriptor, VersionEdit};
+use crate::manifest::VersionEdit;
+use crate::manifest::edit::{EditError, FILE_NUMBER_MAX, KeyspaceDescriptor};
 use crate::options::{Compression, KeyspaceOptions};
 use crate::sstable::meta::TableMeta;
 
@@ -47,6 +47,8 @@ fn random_edit(random: &mut Random) -> VersionEdit {
             .map(|_| (level(random), random.below(FILE_NUMBER_MAX + 1)))
             .collect(),
         log_start: maybe(random, number),
+        logs_added: (0..random.below(3)).map(|_| random.below(FILE_NUMBER_MAX)).collect(),
+        logs_removed: (0..random.below(3)).map(|_| random.below(FILE_NUMBER_MAX)).collect(),
         last_sequence: maybe(random, number & SEQUENCE_MAX),
         next_file: maybe(random, number % FILE_NUMBER_MAX),
         keyspaces_created: (0..random.below(3))

@@ -35,7 +35,7 @@ fn orphans_go_and_foreign_files_logs_and_files_in_the_making_stay() {
     let fs = SimFileSystem::new(7);
     fs.create_dir_all(Path::new("/db/000077.sst")).unwrap();
     let set = create(&fs).unwrap();
-    let table = add_table(&set, 0).unwrap();
+    let table = add_table(&fs, &set, 0).unwrap();
     let pending = set.new_table();
     let in_the_making = format!("{:06}.sst", pending.number());
     for name in [
@@ -93,7 +93,7 @@ fn removals_that_fail_are_tried_again() {
     let fs = SimFileSystem::new(9);
     fs.create_dir_all(Path::new("/db")).unwrap();
     let set = create(&fs).unwrap();
-    let table = add_table(&set, 0).unwrap();
+    let table = add_table(&fs, &set, 0).unwrap();
     let edit = VersionEdit { removed: vec![(0, table)], ..VersionEdit::default() };
     set.apply(edit, Vec::new()).unwrap();
     fs.add_fault(FaultRule::parse("remove *.sst nth=1 error=EIO").unwrap());

@@ -9,7 +9,8 @@ use super::set::{add_table, create, reopen};
 use super::{files, meta};
 use crate::error::{Error, ErrorKind};
 use crate::file_name::FileName;
-use crate::manifest::{DirectoryContent, ManifestReader, ManifestState, VersionEdit, VersionSet};
+use crate::manifest::state::ManifestState;
+use crate::manifest::{DirectoryContent, ManifestReader, VersionEdit, VersionSet};
 use crate::options::KeyspaceOptions;
 
 const DIRECTORY: &str = "/db";
@@ -27,7 +28,7 @@ fn database() -> (Arc<SimFileSystem>, PathBuf, Vec<u64>) {
     let len = || fs.read_file(&path).unwrap().len() as u64;
     let mut lengths = vec![len()];
     for index in 0..3 {
-        add_table(&set, index).unwrap();
+        add_table(&fs, &set, index).unwrap();
         lengths.push(len());
     }
     (fs, path, lengths)

@@ -38,24 +38,28 @@ pub(super) fn names(fs: &SimFileSystem) -> Vec<String> {
 }
 
 /// Writes a table file durably, as a flush does, and adds it to level 0.
-pub(super) fn add_table(set: &VersionSet<()>, index: u64) -> Result<FileNumber> {
+pub(super) fn add_table(
+    fs: &SimFileSystem,
+    set: &VersionSet<()>,
+    index: u64,
+) -> Result<FileNumber> {
     let pending = set.new_table();
     let number = pending.number();
     let text = format!("{index:04}");
-    add(set, meta(number, &text, &text, (index + 1, index + 1)))?;
+    add(fs, set, meta(number, &text, &text, (index + 1, index + 1)))?;
     Ok(number)
 }
 
-fn write_file(set: &VersionSet<()>, number: FileNumber) -> Result<()> {
+fn write_file(fs: &SimFileSystem, number: FileNumber) -> Result<()> {
     let path = FileName::Table(number).path(Path::new(DIRECTORY));
-    let file = set.file_system().create(&path)?;
+    let file = fs.create(&path)?;
     file.write_all_at(0, b"table")?;
     file.sync_data()?;
-    Ok(set.file_system().sync_dir(Path::new(DIRECTORY))?)
+    Ok(fs.sync_dir(Path::new(DIRECTORY))?)
 }
 
-fn add(set: &VersionSet<()>, table: TableMeta) -> Result<()> {
-    write_file(set, table.number)?;
+fn add(fs: &SimFileSystem, set: &VersionSet<()>, table: TableMeta) -> Result<()> {
+    write_file(fs, table.number)?;
     let edit = VersionEdit {
         log_start: Some(table.largest_sequence * 10),
         last_sequence: Some(table.largest_sequence),
@@ -86,8 +90,8 @@ fn reopening_finds_tables_keyspaces_and_counters_again() {
     let set = create(&fs).unwrap();
     let options = KeyspaceOptions::new().compression(Compression::Lz4).block_bytes(8192);
     let users = set.create_keyspace("users", options).unwrap();
-    add_table(&set, 1).unwrap();
-    let moved = add_table(&set, 2).unwrap();
+    add_table(&fs, &set, 1).unwrap();
+    let moved = add_table(&fs, &set, 2).unwrap();
     let facts_of_table =
         set.current().level_tables(0).find(|table| table.number() == moved).unwrap().meta.clone();
     let edit = VersionEdit {
@@ -113,7 +117,7 @@ fn reopening_finds_tables_keyspaces_and_counters_again() {
 fn a_trivial_move_keeps_the_reader_and_the_file() {
     let fs = new_file_system(2);
     let set = create(&fs).unwrap();
-    let number = add_table(&set, 1).unwrap();
+    let number = add_table(&fs, &set, 1).unwrap();
     let before = Arc::clone(set.current().level_tables(0).next().unwrap());
     let edit = VersionEdit {
         removed: vec![(0, number)],
@@ -157,10 +161,10 @@ fn what_a_job_wrote_for_a_keyspace_dropped_meanwhile_does_not_come_back() {
         TableMeta { smallest: bound.clone(), largest: bound, ..meta(number, "", "", (1, 1)) }
     };
     let (input, output) = (set.new_table(), set.new_table());
-    add(&set, table(input.number())).unwrap();
-    let kept = add_table(&set, 9).unwrap();
+    add(&fs, &set, table(input.number())).unwrap();
+    let kept = add_table(&fs, &set, 9).unwrap();
     set.drop_keyspace(doomed, |version| assert_eq!(version.tables().count(), 1)).unwrap();
-    write_file(&set, output.number()).unwrap();
+    write_file(&fs, output.number()).unwrap();
     let edit = VersionEdit {
         removed: vec![(0, input.number())],
         added: vec![(6, table(output.number()))],
@@ -181,7 +185,7 @@ fn a_long_manifest_is_replaced_by_a_short_one() {
     let mut table = meta(set.new_file_number(), "", "", (1, 1));
     table.smallest.extend_from_slice(long.as_bytes());
     table.largest.clone_from(&table.smallest);
-    add(&set, table.clone()).unwrap();
+    add(&fs, &set, table.clone()).unwrap();
     for step in 0..100 {
         let edit = VersionEdit {
             removed: vec![(step % 7, table.number)],
@@ -203,30 +207,30 @@ fn a_long_manifest_is_replaced_by_a_short_one() {
 fn after_a_failed_sync_nothing_is_written_until_reopening() {
     let fs = new_file_system(6);
     let set = create(&fs).unwrap();
-    add_table(&set, 1).unwrap();
+    add_table(&fs, &set, 1).unwrap();
     fs.add_fault(FaultRule::parse("sync MANIFEST-* nth=1 error=EIO").unwrap());
     let before = facts(&set);
-    assert_eq!(add_table(&set, 2).unwrap_err().kind(), ErrorKind::Io);
-    assert_eq!(add_table(&set, 3).unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(add_table(&fs, &set, 2).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(add_table(&fs, &set, 3).unwrap_err().kind(), ErrorKind::Poisoned);
     assert_eq!(facts(&set), before, "nobody sees an edit that failed");
     assert!(set.remove_orphans().unwrap().is_empty(), "the manifest may name their files");
     let again = reopen(&fs).unwrap();
     assert!(facts(&again).0.len() >= before.0.len());
-    add_table(&again, 4).unwrap();
+    add_table(&fs, &again, 4).unwrap();
 }
 
 #[test]
 fn edits_go_on_when_a_full_disk_has_space_again() {
     let fs = new_file_system(7);
     let set = create(&fs).unwrap();
-    add_table(&set, 1).unwrap();
+    add_table(&fs, &set, 1).unwrap();
     fs.add_fault(FaultRule::parse("write MANIFEST-* sticky error=ENOSPC").unwrap());
     for index in 2..5 {
-        assert_eq!(add_table(&set, index).unwrap_err().kind(), ErrorKind::DiskFull);
+        assert_eq!(add_table(&fs, &set, index).unwrap_err().kind(), ErrorKind::DiskFull);
     }
     assert_eq!(set.current().tables().count(), 1);
     fs.clear_faults();
-    add_table(&set, 5).unwrap();
+    add_table(&fs, &set, 5).unwrap();
     assert_eq!(set.remove_orphans().unwrap().len(), 3, "the tables of the failed edits");
     assert_eq!(facts(&reopen(&fs).unwrap()), facts(&set));
     assert_eq!(set.current().tables().count(), 2);
@@ -240,7 +244,7 @@ fn workload(fs: &Arc<SimFileSystem>, history: &mut Vec<Vec<FileNumber>>) -> Resu
     history.push(tables(&set));
     for index in 0..3 {
         // What the edit will add is known before it is durable: a crash may keep it.
-        add_table(&set, index)?;
+        add_table(fs, &set, index)?;
         history.push(tables(&set));
     }
     drop(set);
@@ -250,7 +254,7 @@ fn workload(fs: &Arc<SimFileSystem>, history: &mut Vec<Vec<FileNumber>>) -> Resu
     history.push(tables(&set));
     set.remove_obsolete()?;
     set.remove_orphans()?;
-    add_table(&set, 7)?;
+    add_table(fs, &set, 7)?;
     history.push(tables(&set));
     Ok(())
 }
@@ -296,6 +300,28 @@ fn a_power_cut_at_any_operation_leaves_the_acknowledged_state_or_the_one_being_w
             let allowed =
                 &complete[acknowledged.saturating_sub(1)..(acknowledged + 1).min(complete.len())];
             assert!(allowed.contains(&found), "cut at {at}, {plan:?}: {found:?}, not {allowed:?}");
+        }
+    }
+}
+
+#[test]
+fn current_never_names_a_manifest_that_a_power_cut_can_take_away() {
+    let mut random = Random::from_environment();
+    let first = new_file_system(1).op_count();
+    for at in first.. {
+        let mut complete = false;
+        for _ in 0..40 {
+            let fs = new_file_system(random.next());
+            fs.cut_power_at(at);
+            complete = create(&fs).is_ok();
+            let survivor = fs.crash(&CrashPlan::Random(random.next()));
+            let content = DirectoryContent::of(&*survivor, Path::new(DIRECTORY)).unwrap();
+            if complete || content != DirectoryContent::Creatable {
+                reopen(&survivor).unwrap_or_else(|error| panic!("cut at {at}: {error}"));
+            }
+        }
+        if complete {
+            return;
         }
     }
 }

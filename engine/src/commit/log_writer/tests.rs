@@ -1,0 +1,180 @@
+//! Which commits are stored and which are framed, what becomes durable when, and which segments are let go.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustlite_io::{FileSystem, LogDeviceOptions, SimFileSystem};
+
+use super::{LogWriter, NewEntry, Placement};
+use crate::error::Result;
+use crate::file_name::FileNumber;
+use crate::wal::Lsn;
+use crate::wal::entry::payload_hash;
+use crate::wal::segment::{PoolConfig, SegmentPool, SegmentRegistry};
+
+const BLOCK: u64 = 4096;
+const SEGMENT: u64 = 256 << 10;
+
+/// Counts numbers, remembers nothing.
+struct Numbers(AtomicU64);
+
+impl SegmentRegistry for Numbers {
+    fn new_number(&self) -> FileNumber {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn add(&self, _: FileNumber) -> Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, _: Vec<FileNumber>) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct Fixture {
+    sim: Arc<SimFileSystem>,
+    log: LogWriter,
+    next: u64,
+}
+
+impl Fixture {
+    fn new(lanes: usize) -> Self {
+        let sim = SimFileSystem::new(1);
+        let directory = Path::new("/db");
+        sim.create_dir_all(directory).unwrap();
+        let file_system: Arc<dyn FileSystem> = Arc::<SimFileSystem>::clone(&sim);
+        let options = LogDeviceOptions { lanes: lanes + 1, ..LogDeviceOptions::default() };
+        let device = sim.log_device(options).unwrap();
+        let mut all = device.lanes().unwrap();
+        let pool = Arc::new(SegmentPool::new(PoolConfig {
+            file_system,
+            device,
+            directory: directory.to_path_buf(),
+            database_id: 9,
+            segment_bytes: SEGMENT,
+            log_bytes_max: 4 * SEGMENT,
+            registry: Arc::new(Numbers(AtomicU64::new(1))),
+            lane: all.pop().unwrap(),
+            largest_bytes: 0,
+            spares: Vec::new(),
+        }));
+        Self { sim, log: LogWriter::new(pool, all, 0, []), next: 0 }
+    }
+
+    fn place_bytes(&mut self, sync: bool, len: usize) -> Result<Placement> {
+        let payload = vec![7; len];
+        let entry = NewEntry {
+            payload: &payload,
+            payload_hash: payload_hash(&payload),
+            sequence: self.next + 1,
+            count: 1,
+            ticket: self.next,
+            sync,
+        };
+        self.next += 1;
+        self.log.place(&entry)
+    }
+
+    fn place(&mut self, sync: bool) -> Placement {
+        self.place_bytes(sync, 100).unwrap()
+    }
+
+    /// Leads one frame to its end; gives the durable LSN.
+    fn write_frame(&mut self) -> Lsn {
+        let mut frame = self.log.lead_frame().unwrap();
+        frame.submit();
+        frame.wait().unwrap();
+        self.log.frame_done(frame).0
+    }
+}
+
+#[test]
+fn buffered_commits_are_stored_and_synced_commits_framed() {
+    let mut fixture = Fixture::new(2);
+    assert!(matches!(fixture.place(true), Placement::Frame(_)));
+    assert_eq!(fixture.write_frame(), BLOCK);
+    assert!(matches!(fixture.place(false), Placement::Store(_)));
+    assert!(fixture.log.lead_frame().is_none(), "a store needs no frame");
+}
+
+#[test]
+fn a_synced_commit_behind_unsynced_stores_is_stored_and_synced_with_them() {
+    let mut fixture = Fixture::new(2);
+    fixture.place(false);
+    let Placement::Store(needs) = fixture.place(true) else { panic!("it must not overtake") };
+    assert!(needs.is_multiple_of(BLOCK), "frames can follow");
+    let sync = fixture.log.lead_sync().unwrap();
+    assert!(fixture.log.lead_sync().is_none(), "one sync at a time");
+    let late = fixture.place(false);
+    sync.files.iter().for_each(|file| file.sync().unwrap());
+    let (durable, ask) = fixture.log.sync_done(&sync);
+    assert_eq!((durable, ask), (needs, None));
+    assert!(matches!(late, Placement::Store(lsn) if lsn > durable));
+    assert!(fixture.log.has_unsynced_stores(), "the late store came after the sync had begun");
+}
+
+#[test]
+fn a_buffered_commit_that_finds_frames_under_way_joins_the_next() {
+    let mut fixture = Fixture::new(2);
+    fixture.place(true);
+    let mut first = fixture.log.lead_frame().unwrap();
+    first.submit();
+    let Placement::Frame(needs) = fixture.place(false) else { panic!("frames are in flight") };
+    first.wait().unwrap();
+    let (durable, ask) = fixture.log.frame_done(first);
+    assert_eq!((durable, ask), (BLOCK, Some(1)), "the waiting frame's first ticket is to lead");
+    assert!(needs > durable && fixture.write_frame() >= needs);
+}
+
+#[test]
+fn the_log_is_durable_up_to_the_first_frame_that_is_not() {
+    let mut fixture = Fixture::new(3);
+    let mut frames: Vec<_> = (0..3)
+        .map(|_| {
+            fixture.place(true);
+            let mut frame = fixture.log.lead_frame().unwrap();
+            frame.submit();
+            frame
+        })
+        .collect();
+    assert!(fixture.log.lead_frame().is_none(), "no lane is idle");
+    let mut finish = |fixture: &mut Fixture, index: usize| {
+        let mut frame = frames.remove(index);
+        frame.wait().unwrap();
+        fixture.log.frame_done(frame).0
+    };
+    assert_eq!(finish(&mut fixture, 2), 0);
+    assert_eq!(finish(&mut fixture, 0), BLOCK);
+    assert_eq!(finish(&mut fixture, 0), 3 * BLOCK);
+}
+
+#[test]
+fn segments_are_released_in_order_once_their_end_is_in_tables() {
+    let mut fixture = Fixture::new(1);
+    let mut ends = Vec::new();
+    while fixture.log.live_bytes() < 3 * SEGMENT {
+        fixture.place_bytes(false, 50_000).unwrap();
+        ends.push(fixture.log.end());
+    }
+    assert!(fixture.log.release_below(ends[0]).is_empty(), "the first segment holds more");
+    let before_last = ends[ends.len() - 2];
+    let released = fixture.log.release_below(before_last);
+    assert_eq!(released.iter().map(|segment| segment.number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(fixture.log.live_bytes(), SEGMENT);
+}
+
+#[test]
+fn a_batch_that_finds_no_space_for_a_segment_leaves_the_log_as_it_was() {
+    let mut fixture = Fixture::new(1);
+    fixture.place(false);
+    let end = fixture.log.end();
+    fixture.sim.set_disk_capacity(Some(SEGMENT + 1000));
+    let error = fixture.place_bytes(false, 300_000).unwrap_err();
+    assert_eq!(error.kind(), crate::error::ErrorKind::DiskFull);
+    assert_eq!(fixture.log.end(), end);
+    assert!(matches!(fixture.place(false), Placement::Store(lsn) if lsn > end));
+    fixture.sim.set_disk_capacity(None);
+    fixture.place_bytes(false, 300_000).unwrap();
+}
