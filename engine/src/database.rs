@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use rustlite_io::{Backend, FileLock, FileSystem, RealFileSystem};
 
 use crate::batch::{Origin, Records, WriteBatch};
+use crate::commit::future::CommitFuture;
 use crate::compaction::background;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -122,6 +123,45 @@ impl Database {
     /// As [`write`](Self::write).
     pub fn write_with(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
         self.handle().write(batch, options)
+    }
+
+    /// Starts to write a batch, atomically, and gives a future that resolves when the batch is visible and as durable as the
+    /// database's durability asks for. One thread can keep thousands of durable writes in flight.
+    ///
+    /// The batch takes its place in the order of all writes now: two calls one after the other commit in that order, and a crash
+    /// never keeps the second without the first. The call itself blocks only where a blocking write would be held back (compactions
+    /// are far behind, memory is full), or while 4,096 commits are in flight already.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), rustlite_engine::Error> {
+    /// use rustlite_engine::{Database, WriteBatch};
+    /// let db = Database::in_memory()?;
+    /// let mut in_flight = Vec::new();
+    /// for number in 0..100 {
+    ///     let mut batch = WriteBatch::new();
+    ///     batch.put(format!("key {number}"), "value");
+    ///     in_flight.push(db.write_async(batch));
+    /// }
+    /// for write in in_flight {
+    ///     write.wait()?; // or `.await`, under any executor
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// None here: the future gives what [`write`](Self::write) would.
+    pub fn write_async(&self, batch: WriteBatch) -> CommitFuture {
+        self.write_async_with(&batch, &WriteOptions::default())
+    }
+
+    /// [`write_async`](Self::write_async) with options of this write. The batch can be used again at once.
+    ///
+    /// # Errors
+    /// None here: the future gives what [`write_with`](Self::write_with) would.
+    pub fn write_async_with(&self, batch: &WriteBatch, options: &WriteOptions) -> CommitFuture {
+        let placed = self.handle().write_later(batch, options);
+        placed.unwrap_or_else(|error| CommitFuture::settled(Err(error)))
     }
 
     /// The state of the whole database at this moment.
@@ -294,6 +334,8 @@ pub(crate) struct Handle {
     /// How many keyspaces were dropped.
     drops: AtomicU64,
     closed: AtomicBool,
+    /// True once a thread leads for commits behind futures, or none is needed. Relaxed: the lock of `resources` decides.
+    has_driver: AtomicBool,
     resources: Mutex<Resources>,
     keyspaces: Mutex<Known>,
 }
@@ -318,12 +360,15 @@ impl Handle {
         lock: Option<Box<dyn FileLock>>,
     ) -> Self {
         static OPENED: AtomicU64 = AtomicU64::new(0);
+        // Without a log nothing ever waits for a device.
+        let no_log = core.pool.is_none();
         Self {
             core,
             number: OPENED.fetch_add(1, Ordering::Relaxed),
             drops: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             resources: Mutex::new(Resources { threads, lock }),
+            has_driver: AtomicBool::new(no_log),
             keyspaces: Mutex::default(),
         }
     }
@@ -377,16 +422,49 @@ impl Handle {
 
     pub(crate) fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
         self.check_origin(batch)?;
-        let durability = options.durability.unwrap_or(self.core.options.durability);
-        let durability = match durability {
+        self.core.pipeline.commit(batch, self.durability(options))?;
+        self.count_written(batch);
+        Ok(())
+    }
+
+    fn write_later(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<CommitFuture> {
+        self.check_origin(batch)?;
+        self.start_driver()?;
+        let placed = self.core.pipeline.commit_later(batch, self.durability(options))?;
+        self.count_written(batch);
+        Ok(placed.map_or_else(
+            || CommitFuture::settled(Ok(())),
+            |(ticket, last)| CommitFuture::new(Arc::clone(&self.core), ticket, last),
+        ))
+    }
+
+    fn durability(&self, options: &WriteOptions) -> Durability {
+        match options.durability.unwrap_or(self.core.options.durability) {
             Durability::Periodic(_) => Durability::Buffered,
             other => other,
-        };
-        self.core.pipeline.commit(batch, durability)?;
-        self.core
-            .counters
-            .user_bytes_written
-            .fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn count_written(&self, batch: &WriteBatch) {
+        let bytes = batch.size_bytes() as u64;
+        self.core.counters.user_bytes_written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Starts the thread that leads for commits behind futures, if it is not there yet.
+    fn start_driver(&self) -> Result<()> {
+        if self.has_driver.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        // After the lock: a close that has taken the threads down already was marked before.
+        self.check_open()?;
+        if !self.has_driver.load(Ordering::Relaxed) {
+            let thread = background::start_thread(&self.core, "rustlite-commit".into(), |core| {
+                core.pipeline.drive();
+            })?;
+            resources.threads.push(thread);
+            self.has_driver.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -434,6 +512,7 @@ impl Handle {
         core.pipeline.close();
         let result = if core.options.read_only { Ok(()) } else { self.settle_data() };
         core.signals.stop();
+        core.pipeline.stop_driver();
         if let Some(pool) = &core.pool {
             pool.close();
         }

@@ -34,7 +34,7 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The device is full. Reads go on; writes go on as soon as there is space.
     DiskFull,
-    /// Bytes on the medium are not what was written. See `Error::corruption`.
+    /// Bytes on the medium are not what was written. See `Error::corruption_details`.
     Corruption,
     /// The operating system refused an operation.
     Io,

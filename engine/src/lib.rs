@@ -37,6 +37,7 @@ mod sync;
 mod wal;
 
 pub use batch::WriteBatch;
+pub use commit::future::CommitFuture;
 pub use database::Database;
 pub use error::{Corruption, Error, ErrorKind, Result};
 pub use keyspace::Keyspace;

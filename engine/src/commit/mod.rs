@@ -20,8 +20,13 @@
 //! later becomes visible, reads go on. A full disk is noticed when a segment is prepared, before anything is placed: that write fails,
 //! and later ones succeed once there is space.
 //!
+//! **Futures.** A commit behind a [`future`] has no thread that could lead. It goes through stages 1, 2 and 4 on the caller's thread;
+//! a [`driver`] thread, started with the first of them, leads their frames and syncs.
+//!
 //! Lock order: commit lock, then the view lock, then leaf locks (segment pool). The publisher has no lock.
 
+pub(crate) mod driver;
+pub(crate) mod future;
 pub(crate) mod log_writer;
 pub(crate) mod pipeline;
 pub(crate) mod publish;

@@ -1,13 +1,15 @@
 //! `CommitPipeline`: the numbered stages of `commit/mod.rs`, as code.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustlite_io::Clock;
 
 use crate::batch::{Records, WriteBatch};
+use crate::commit::driver::DriverSignal;
 use crate::commit::log_writer::{LeadFrame, LeadSync, LogWriter, NewEntry, Placement};
-use crate::commit::publish::{Publisher, Ticket, Wake};
+use crate::commit::publish::{Publisher, Ticket, Waiter, Wake};
 use crate::commit::stall::Stall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Sequence, Trailer, ValueKind};
@@ -21,6 +23,9 @@ use crate::wal::segment::SegmentFile;
 
 /// A memtable with this many range tombstones is flushed: looking them up costs memory and time that only tables bound.
 const RANGE_TOMBSTONES_MAX: usize = 10_000;
+
+/// How long a commit sleeps when too many are in flight: about what the device needs for one write.
+const TICKET_NAP: Duration = Duration::from_micros(50);
 
 /// Sizes that the pipeline acts on.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +50,8 @@ pub(crate) struct CommitPipeline {
     room: Condvar,
     /// Called (under the commit lock) when there is a memtable to flush or a segment to prepare.
     wake_background: Box<dyn Fn() + Send + Sync>,
+    /// Wakes the thread that leads for commits behind futures.
+    driver: DriverSignal,
 }
 
 struct State {
@@ -74,13 +81,24 @@ pub(crate) struct CommitStart {
 /// A commit that has its place in the order.
 struct Enqueued {
     ticket: Ticket,
-    sequence: Sequence,
+    first_sequence: Sequence,
+    last_sequence: Sequence,
     memtable: Arc<Memtable>,
     lead: Option<LeadFrame>,
+    /// True if the commit waits for a frame or a sync that somebody must lead.
+    needs_leader: bool,
     /// True if the commit must see to a sync of stores.
     wants_sync: bool,
     /// True if no device stands between the commit and its publication.
     briefly: bool,
+}
+
+/// A commit that wants its place in the order.
+struct Placing<'a> {
+    batch: &'a WriteBatch,
+    payload_hash: u64,
+    sync: bool,
+    waiter: Waiter,
 }
 
 /// Why a commit could not be enqueued right now.
@@ -111,6 +129,7 @@ impl CommitPipeline {
             flush_error: Mutex::new(None),
             room: Condvar::new(),
             wake_background: start.wake_background,
+            driver: DriverSignal::default(),
         }
     }
 
@@ -134,23 +153,9 @@ impl CommitPipeline {
     /// The batch's own; `Poisoned`, `Closed`, `DiskFull`, I/O. After an I/O error it is unknown whether the batch will be there
     /// after reopening.
     pub(crate) fn commit(&self, batch: &WriteBatch, durability: Durability) -> Result<()> {
-        batch.check()?;
-        if batch.is_empty() {
+        let Some(mut commit) = self.place(batch, durability, Waiter::Thread)? else {
             return Ok(());
-        }
-        if let Some(nap) = self.stall.nap(batch.size_bytes()) {
-            self.clock.sleep(nap);
-        }
-        let sync = durability == Durability::Sync;
-        let mut commit = self.enqueue(batch, payload_hash(batch.bytes()), sync)?;
-        if let Some(frame) = &mut commit.lead {
-            frame.submit();
-        }
-        if let Err(error) = apply(&commit.memtable, batch.bytes(), commit.sequence) {
-            self.fail(error);
-        } else {
-            self.publisher.applied(commit.ticket);
-        }
+        };
         if let Some(frame) = commit.lead.take() {
             self.finish_frame(frame);
         }
@@ -158,15 +163,88 @@ impl CommitPipeline {
             self.lead();
         }
         self.settle(&commit)?;
-        self.publisher.ensure_visible(commit.sequence + u64::from(batch.count()) - 1);
+        self.publisher.ensure_visible(commit.last_sequence);
         Ok(())
     }
 
-    fn enqueue(&self, batch: &WriteBatch, payload_hash: u64, sync: bool) -> Result<Enqueued> {
+    /// Starts to commit a batch and does not wait for the device: gives the ticket and the last sequence number to poll for, or
+    /// `None` for an empty batch. Blocks only where memory or the ring of tickets are full.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit), for what is known before the device has answered.
+    pub(crate) fn commit_later(
+        &self,
+        batch: &WriteBatch,
+        durability: Durability,
+    ) -> Result<Option<(Ticket, Sequence)>> {
+        let placed = self.place(batch, durability, Waiter::Future)?;
+        Ok(placed.map(|commit| {
+            if commit.needs_leader {
+                self.driver.raise();
+            }
+            (commit.ticket, commit.last_sequence)
+        }))
+    }
+
+    /// Whether a commit that nobody waits for is done.
+    pub(crate) fn poll_commit(
+        &self,
+        ticket: Ticket,
+        last_sequence: Sequence,
+        context: &Context<'_>,
+    ) -> Poll<Result<()>> {
+        self.publisher.poll_settled(ticket, context).map(|()| {
+            self.result_of(ticket)?;
+            self.publisher.ensure_visible(last_sequence);
+            Ok(())
+        })
+    }
+
+    /// Leads for commits behind futures until the driver is stopped.
+    pub(crate) fn drive(&self) {
+        while self.driver.wait() {
+            while self.lead() {}
+        }
+    }
+
+    /// Ends [`drive`](Self::drive).
+    pub(crate) fn stop_driver(&self) {
+        self.driver.stop();
+    }
+
+    /// Stages 1 to 4: the batch gets its place, is on its way to the device if this commit leads, and is in the memtable.
+    fn place(
+        &self,
+        batch: &WriteBatch,
+        durability: Durability,
+        waiter: Waiter,
+    ) -> Result<Option<Enqueued>> {
+        batch.check()?;
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        if let Some(nap) = self.stall.nap(batch.size_bytes()) {
+            self.clock.sleep(nap);
+        }
+        let sync = durability == Durability::Sync;
+        let payload_hash = payload_hash(batch.bytes());
+        let mut commit = self.enqueue(&Placing { batch, payload_hash, sync, waiter })?;
+        if let Some(frame) = &mut commit.lead {
+            frame.submit();
+        }
+        if let Err(error) = apply(&commit.memtable, batch.bytes(), commit.first_sequence) {
+            self.fail(error);
+        } else {
+            self.publisher.applied(commit.ticket);
+        }
+        Ok(Some(commit))
+    }
+
+    fn enqueue(&self, placing: &Placing<'_>) -> Result<Enqueued> {
         let mut state = self.lock();
         loop {
             self.check_writable(&state)?;
-            match self.try_enqueue(&mut state, batch, payload_hash, sync) {
+            match self.try_enqueue(&mut state, placing) {
                 Ok(Ok(enqueued)) => return Ok(enqueued),
                 Err(error) => {
                     drop(state);
@@ -179,7 +257,10 @@ impl CommitPipeline {
                 Ok(Err(NotYet::Memory)) => state = self.wait_for_room(state)?,
                 Ok(Err(NotYet::Tickets)) => {
                     drop(state);
-                    std::thread::yield_now();
+                    // Whoever is in the way waits for the device, perhaps without a thread of its own: help.
+                    if !self.lead() {
+                        self.clock.sleep(TICKET_NAP);
+                    }
                     state = self.lock();
                 }
             }
@@ -196,10 +277,9 @@ impl CommitPipeline {
     fn try_enqueue(
         &self,
         state: &mut State,
-        batch: &WriteBatch,
-        payload_hash: u64,
-        sync: bool,
+        placing: &Placing<'_>,
     ) -> Result<std::result::Result<Enqueued, NotYet>> {
+        let &Placing { batch, payload_hash, sync, waiter } = placing;
         if !self.publisher.has_room(state.next_ticket) {
             return Ok(Err(NotYet::Tickets));
         }
@@ -223,14 +303,27 @@ impl CommitPipeline {
                 };
                 match log.place(&entry)? {
                     Placement::Store(lsn) => (if sync { lsn } else { 0 }, sync, !sync, None),
-                    Placement::Frame(lsn) => (lsn, false, false, log.lead_frame()),
+                    Placement::Frame(lsn) => {
+                        let leads = waiter == Waiter::Thread;
+                        (lsn, false, false, if leads { log.lead_frame() } else { None })
+                    }
                 }
             }
         };
         state.next_ticket += 1;
         state.next_sequence += u64::from(batch.count());
-        self.publisher.enter(ticket, sequence + u64::from(batch.count()) - 1, needs_lsn);
-        Ok(Ok(Enqueued { ticket, sequence, memtable, lead, wants_sync, briefly }))
+        let last_sequence = state.next_sequence - 1;
+        self.publisher.enter(ticket, last_sequence, needs_lsn, waiter);
+        Ok(Ok(Enqueued {
+            ticket,
+            first_sequence: sequence,
+            last_sequence,
+            memtable,
+            lead,
+            needs_leader: needs_lsn > 0,
+            wants_sync,
+            briefly,
+        }))
     }
 
     /// The active memtable, after replacing a full one. `None` if that would exceed the bound on memtables.
@@ -295,22 +388,28 @@ impl CommitPipeline {
     }
 
     fn made_progress(&self, durable: Lsn, ask: Option<Ticket>) {
-        if let Some(ticket) = ask {
-            self.publisher.ask_to_lead(ticket);
+        if let Some(ticket) = ask
+            && !self.publisher.ask_to_lead(ticket)
+        {
+            self.driver.raise();
         }
         self.publisher.durable_up_to(durable);
     }
 
-    /// Leads whatever there is to lead: a waiting frame, or the sync that stored `Sync` commits wait for.
-    fn lead(&self) {
+    /// Leads whatever there is to lead: a waiting frame, or the sync that stored `Sync` commits wait for. False if there is nothing,
+    /// or writes have failed.
+    fn lead(&self) -> bool {
         let (frame, sync) = {
             let mut state = self.lock();
-            let Some(log) = state.log.as_mut() else { return };
+            let Some(log) = state.log.as_mut().filter(|_| self.poison.get().is_none()) else {
+                return false;
+            };
             match log.lead_frame() {
                 Some(frame) => (Some(frame), None),
                 None => (None, log.lead_sync()),
             }
         };
+        let led = frame.is_some() || sync.is_some();
         if let Some(mut frame) = frame {
             frame.submit();
             self.finish_frame(frame);
@@ -319,6 +418,7 @@ impl CommitPipeline {
             // The failure, if any, reaches every waiter through the poison.
             let _ = self.run_sync(&sync);
         }
+        led
     }
 
     fn run_sync(&self, sync: &LeadSync) -> Result<()> {
@@ -342,7 +442,12 @@ impl CommitPipeline {
         while self.publisher.wait(commit.ticket, commit.briefly) == Wake::Lead {
             self.lead();
         }
-        if self.publisher.is_published(commit.ticket) {
+        self.result_of(commit.ticket)
+    }
+
+    /// Whether a settled commit is published.
+    fn result_of(&self, ticket: Ticket) -> Result<()> {
+        if self.publisher.is_published(ticket) {
             return Ok(());
         }
         Err(Error::poisoned(

@@ -8,9 +8,13 @@
 //! both are read by the writer. Of two threads that each establish one of them, at least one sees both, so no ticket is left behind.
 //! `visible` is raised after the memtable inserts of all published tickets, and read with `Acquire` by readers.
 
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+
 use rustix::thread::futex;
 
 use crate::key::Sequence;
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::wal::Lsn;
 
@@ -26,6 +30,8 @@ const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
 /// The committer is asked to lead a frame or a sync.
 const LEAD: u32 = 2;
+/// No thread waits for the ticket: a future does.
+const POLLED: u32 = 3;
 
 /// Spins before a committer gives up its processor, and yields before it sleeps: a predecessor's memtable insert takes about a
 /// microsecond, a futex round trip five.
@@ -40,6 +46,20 @@ struct Slot {
     needs_lsn: AtomicU64,
     /// Low bits of the ticket and one of the states above: a waker that comes late finds another ticket's tag and does nothing.
     word: AtomicU32,
+    /// The ticket that may enter next. Raised, with `Release`, after the one before was published *and* woken, and read with
+    /// `Acquire` by `has_room`: a slot is never taken from under a committer that is still to be woken.
+    vacant_for: AtomicU64,
+    /// Whom to wake when a polled ticket is settled. A future registers under this lock, and only while its ticket is unpublished.
+    waker: Mutex<Option<Waker>>,
+}
+
+/// Who waits for a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    /// The committing thread, which can lead.
+    Thread,
+    /// A future: somebody else must lead.
+    Future,
 }
 
 /// Why a committer woke up.
@@ -70,7 +90,9 @@ fn tag(ticket: Ticket, state: u32) -> u32 {
 
 impl Publisher {
     pub(crate) fn new(visible: Sequence, durable: Lsn) -> Self {
-        let slot = |_| Slot {
+        let slot = |index| Slot {
+            vacant_for: AtomicU64::new(index),
+            waker: Mutex::new(None),
             applied: AtomicU64::new(0),
             last_sequence: AtomicU64::new(0),
             needs_lsn: AtomicU64::new(0),
@@ -102,16 +124,23 @@ impl Publisher {
 
     /// True if ticket number `next` has a free slot. Called under the commit lock.
     pub(crate) fn has_room(&self, next: Ticket) -> bool {
-        next - self.published.load(Ordering::Acquire) < CAPACITY
+        self.slot(next).vacant_for.load(Ordering::Acquire) == next
     }
 
     /// Enters a ticket. Called under the commit lock, in ticket order, after [`has_room`](Self::has_room).
-    pub(crate) fn enter(&self, ticket: Ticket, last_sequence: Sequence, needs_lsn: Lsn) {
+    pub(crate) fn enter(
+        &self,
+        ticket: Ticket,
+        last_sequence: Sequence,
+        needs_lsn: Lsn,
+        waiter: Waiter,
+    ) {
         let slot = self.slot(ticket);
         // Relaxed: published to `advance` by the `applied` store of the same ticket.
         slot.last_sequence.store(last_sequence, Ordering::Relaxed);
         slot.needs_lsn.store(needs_lsn, Ordering::Relaxed);
-        slot.word.store(tag(ticket, AWAKE), Ordering::Relaxed);
+        let state = if waiter == Waiter::Future { POLLED } else { AWAKE };
+        slot.word.store(tag(ticket, state), Ordering::Relaxed);
     }
 
     /// Says that the ticket's batch is in the memtable, and publishes what can be.
@@ -137,18 +166,22 @@ impl Publisher {
             if slot.needs_lsn.load(Ordering::Relaxed) > self.durable.load(Ordering::SeqCst) {
                 return;
             }
-            // The slot may be reused as soon as this succeeds, so everything was read before.
             let won =
                 self.published.compare_exchange(head, head + 1, Ordering::SeqCst, Ordering::SeqCst);
             if won.is_ok() {
                 self.visible.fetch_max(last_sequence, Ordering::SeqCst);
                 self.wake(head);
+                slot.vacant_for.store(head + CAPACITY, Ordering::Release);
             }
         }
     }
 
     fn wake(&self, ticket: Ticket) {
-        let word = &self.slot(ticket).word;
+        let Slot { word, waker, .. } = self.slot(ticket);
+        if word.load(Ordering::SeqCst) == tag(ticket, POLLED) {
+            let waker = waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+            return waker.map_or((), Waker::wake);
+        }
         let woken = word.compare_exchange(
             tag(ticket, ASLEEP),
             tag(ticket, AWAKE),
@@ -160,9 +193,13 @@ impl Publisher {
         }
     }
 
-    /// Asks the committer of an unpublished ticket to lead.
-    pub(crate) fn ask_to_lead(&self, ticket: Ticket) {
+    /// Asks the committer of an unpublished ticket to lead. False if no thread waits for the ticket, so that somebody else must.
+    #[must_use]
+    pub(crate) fn ask_to_lead(&self, ticket: Ticket) -> bool {
         let word = &self.slot(ticket).word;
+        if word.load(Ordering::SeqCst) == tag(ticket, POLLED) {
+            return false;
+        }
         for state in [ASLEEP, AWAKE] {
             let asked = word.compare_exchange(
                 tag(ticket, state),
@@ -171,8 +208,12 @@ impl Publisher {
                 Ordering::SeqCst,
             );
             match asked {
-                Ok(_) if state == ASLEEP => return futex_wake(word),
-                Ok(_) => return,
+                Ok(_) => {
+                    if state == ASLEEP {
+                        futex_wake(word);
+                    }
+                    return true;
+                }
                 // It fell asleep between the two attempts.
                 Err(now) if state == AWAKE && now == tag(ticket, ASLEEP) => {
                     return self.ask_to_lead(ticket);
@@ -180,6 +221,25 @@ impl Publisher {
                 Err(_) => {}
             }
         }
+        true
+    }
+
+    /// Whether a polled ticket is settled: published, or the pipeline has failed. If not, `context` is woken when it is.
+    pub(crate) fn poll_settled(&self, ticket: Ticket, context: &Context<'_>) -> Poll<()> {
+        let settled = || self.is_published(ticket) || self.has_failed();
+        if settled() {
+            return Poll::Ready(());
+        }
+        let mut waker = self.slot(ticket).waker.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever settles the ticket takes the waker after that, under this lock: it is either seen here, or it will see the waker.
+        if settled() {
+            return Poll::Ready(());
+        }
+        match &mut *waker {
+            Some(known) => known.clone_from(context.waker()),
+            None => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// True once the ticket is published; `visible` is raised a moment later, see [`ensure_visible`](Self::ensure_visible).
@@ -277,7 +337,7 @@ mod tests {
     fn tickets_are_published_in_order_and_only_when_durable() {
         let publisher = Publisher::new(10, 0);
         for ticket in 0..3 {
-            publisher.enter(ticket, 11 + ticket, if ticket == 1 { 100 } else { 0 });
+            publisher.enter(ticket, 11 + ticket, if ticket == 1 { 100 } else { 0 }, Waiter::Thread);
         }
         publisher.applied(2);
         publisher.applied(1);
@@ -294,8 +354,8 @@ mod tests {
     #[test]
     fn a_request_to_lead_reaches_a_sleeping_and_a_busy_committer() {
         let publisher = Arc::new(Publisher::new(0, 0));
-        publisher.enter(0, 1, 1);
-        publisher.ask_to_lead(0);
+        publisher.enter(0, 1, 1, Waiter::Thread);
+        assert!(publisher.ask_to_lead(0));
         assert_eq!(publisher.wait(0, false), Wake::Lead);
         let sleeper = Arc::clone(&publisher);
         let (woken, wakes) = std::sync::mpsc::channel();
@@ -307,7 +367,7 @@ mod tests {
         while publisher.slots[0].word.load(Ordering::SeqCst) != tag(0, ASLEEP) {
             std::thread::yield_now();
         }
-        publisher.ask_to_lead(0);
+        assert!(publisher.ask_to_lead(0));
         assert_eq!(wakes.recv().unwrap(), Wake::Lead);
         publisher.applied(0);
         publisher.durable_up_to(1);
@@ -328,7 +388,7 @@ mod tests {
                             let mut next = next.lock().unwrap();
                             let ticket = *next;
                             assert!(publisher.has_room(ticket));
-                            publisher.enter(ticket, ticket + 1, 0);
+                            publisher.enter(ticket, ticket + 1, 0, Waiter::Thread);
                             *next += 1;
                             ticket
                         };

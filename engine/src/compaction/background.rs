@@ -51,18 +51,7 @@ pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>
     }
     core.update_pressure(&core.versions.current());
     let mut start = |name: String, run: fn(&Core)| {
-        let shared = Arc::clone(core);
-        let guarded = move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&shared)));
-            if result.is_err() {
-                let panic = Error::new(ErrorKind::Internal, "a background thread panicked");
-                shared.pipeline.fail(panic);
-            }
-        };
-        let spawned = std::thread::Builder::new().name(name).spawn(guarded);
-        spawned
-            .map(|thread| threads.push(thread))
-            .map_err(|error| Error::new(ErrorKind::Io, format!("cannot start a thread: {error}")))
+        start_thread(core, name, run).map(|thread| threads.push(thread))
     };
     let mut started = start("rustlite-flush".into(), flush_loop);
     if core.pool.is_some() {
@@ -78,6 +67,24 @@ pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>
         return Err(error);
     }
     Ok(threads)
+}
+
+/// Starts one thread of a database. A panic in it poisons the pipeline.
+pub(crate) fn start_thread(
+    core: &Arc<Core>,
+    name: String,
+    run: fn(&Core),
+) -> Result<JoinHandle<()>> {
+    let shared = Arc::clone(core);
+    let guarded = move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&shared)));
+        if result.is_err() {
+            let panic = Error::new(ErrorKind::Internal, "a background thread panicked");
+            shared.pipeline.fail(panic);
+        }
+    };
+    let spawned = std::thread::Builder::new().name(name).spawn(guarded);
+    spawned.map_err(|error| Error::new(ErrorKind::Io, format!("cannot start a thread: {error}")))
 }
 
 /// Keeps a log segment ready, and syncs the log where the durability asks for it.

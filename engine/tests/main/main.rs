@@ -16,3 +16,4 @@ mod model_check;
 mod oracle;
 mod support;
 mod workload;
+mod write_async;
