@@ -183,6 +183,18 @@ impl WriteBatch {
         }
     }
 
+    /// An empty batch for one open database.
+    pub(crate) fn of(origin: Origin, bytes: usize) -> Self {
+        Self { origin: Some(origin), ..Self::with_capacity(bytes) }
+    }
+
+    /// Adds a record that was checked before: full key and value, or the full keys of a range of one keyspace.
+    pub(crate) fn add_checked(&mut self, kind: ValueKind, full_key: &[u8], value: &[u8]) {
+        let Some((prefix, key)) = full_key.split_first_chunk() else { return };
+        let keyspace = KeyspaceId(u32::from_be_bytes(*prefix));
+        self.push(kind, keyspace, key, value.len(), |bytes| bytes.extend_from_slice(value));
+    }
+
     /// Removes every key of a keyspace.
     pub(crate) fn delete_all(&mut self, keyspace: KeyspaceId) {
         let end = KeyspaceId(keyspace.0.saturating_add(1)).prefix();
@@ -246,7 +258,7 @@ pub(crate) fn check_key(key: &[u8]) -> Result<()> {
     }
 }
 
-fn check_value(value: &[u8]) -> Result<()> {
+pub(crate) fn check_value(value: &[u8]) -> Result<()> {
     if value.len() > VALUE_BYTES_MAX {
         return Err(Error::invalid(format!(
             "the value has {} bytes; the most is {VALUE_BYTES_MAX}",

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustlite_io::FileSystem;
+use rustlite_io::{Clock, FileSystem};
 
 use crate::commit::pipeline::CommitPipeline;
 use crate::compaction::background::CompactionState;
@@ -17,6 +17,7 @@ use crate::read::iter::ReadPoint;
 use crate::read::snapshot::{SnapshotGuard, SnapshotList};
 use crate::read::view::{View, ViewCell};
 use crate::sstable::TableEnv;
+use crate::txn::locks::LockTable;
 use crate::wal::segment::SegmentPool;
 
 /// The parts of one open database.
@@ -29,6 +30,9 @@ pub(crate) struct Core {
     pub(crate) views: Arc<ViewCell>,
     pub(crate) pipeline: CommitPipeline,
     pub(crate) snapshots: Arc<SnapshotList>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Keys that transactions have locked.
+    pub(crate) locks: LockTable,
     /// `None` without a log: read-only and in-memory databases.
     pub(crate) pool: Option<Arc<SegmentPool>>,
     pub(crate) signals: Arc<Signals>,
@@ -55,7 +59,7 @@ impl Core {
     /// The view first, then the sequence number: a compaction that this view already includes dropped only what was invisible then.
     pub(crate) fn read_point(&self) -> ReadPoint {
         let view = self.views.load();
-        ReadPoint { view, sequence: self.pipeline.visible(), _guard: None }
+        ReadPoint::new(view, self.pipeline.visible(), None)
     }
 
     /// Runs `read` with the current view and what is visible in it.

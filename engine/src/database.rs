@@ -12,10 +12,11 @@ use rustlite_io::{Backend, FileLock, FileSystem, RealFileSystem};
 
 use crate::batch::{Origin, Records, WriteBatch};
 use crate::commit::future::CommitFuture;
+use crate::commit::recent::CommitCheck;
 use crate::compaction::background;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::KeyspaceId;
+use crate::key::{KeyspaceId, Sequence};
 use crate::keyspace::{DEFAULT_NAME, Identity, Keyspace};
 use crate::options::{Durability, IoBackend, KeyspaceOptions, Options, WriteOptions};
 use crate::read::view::ViewCell;
@@ -105,7 +106,7 @@ impl Database {
         open_in_memory(options)
     }
 
-    fn handle(&self) -> &Arc<Handle> {
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
         &self.default.handle
     }
 
@@ -421,16 +422,36 @@ impl Handle {
     }
 
     pub(crate) fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
+        self.write_if(batch, options, None).map(drop)
+    }
+
+    /// Writes a batch if a condition holds when it gets its place. Gives the sequence number of its last record.
+    pub(crate) fn write_if(
+        &self,
+        batch: &WriteBatch,
+        options: &WriteOptions,
+        condition: Option<&mut dyn CommitCheck>,
+    ) -> Result<Sequence> {
         self.check_origin(batch)?;
-        self.core.pipeline.commit(batch, self.durability(options))?;
+        let last = self.core.pipeline.commit(batch, self.durability(options), condition)?;
         self.count_written(batch);
-        Ok(())
+        Ok(last)
     }
 
     fn write_later(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<CommitFuture> {
+        self.write_later_if(batch, options, None)
+    }
+
+    /// Starts to write a batch, if a condition holds when it gets its place.
+    pub(crate) fn write_later_if(
+        &self,
+        batch: &WriteBatch,
+        options: &WriteOptions,
+        condition: Option<&mut dyn CommitCheck>,
+    ) -> Result<CommitFuture> {
         self.check_origin(batch)?;
         self.start_driver()?;
-        let placed = self.core.pipeline.commit_later(batch, self.durability(options))?;
+        let placed = self.core.pipeline.commit_later(batch, self.durability(options), condition)?;
         self.count_written(batch);
         Ok(placed.map_or_else(
             || CommitFuture::settled(Ok(())),

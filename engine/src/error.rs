@@ -1,7 +1,7 @@
 //! The one error type of the public API.
 //!
 //! A caller matches on [`Error::kind`] to decide what to do; a person reads the message, which says what to do next.
-//! Keys and values never appear in error texts.
+//! Values never appear in error texts, and keys only in one: a conflict says which key it is about.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,14 @@ pub enum ErrorKind {
     KeyspaceNotFound,
     /// A keyspace of that name exists already with other options.
     KeyspaceExists,
+    /// Another transaction or write got in first; the text names the key. Run the transaction again.
+    Conflict,
+    /// Transactions wait for each other's locks in a circle, and this one was chosen to give up. Run it again.
+    Deadlock,
+    /// A lock was not free in time. The transaction can go on without it, or be run again.
+    LockTimeout,
+    /// The transaction has used up its time.
+    DeadlineExceeded,
     /// A bug in RustLite. Please report it.
     Internal,
 }
@@ -137,6 +145,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// True if the same transaction, run again from its beginning, may well succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Conflict | ErrorKind::Deadlock | ErrorKind::LockTimeout)
     }
 
     /// Where bytes were found wrong, for [`ErrorKind::Corruption`].

@@ -6,6 +6,7 @@
 //! * `batch`: what a write is made of. `commit`: the one write path. `wal`: the bytes of the log.
 //! * `memtable`: what was written lately, in memory. `sstable`: tables on disk.
 //! * `manifest`: which tables are the database. `compaction`: the background work that keeps them few and sorted.
+//! * `txn`: transactions, on top of batches and snapshots.
 //! * `read`: the one read path. `recovery`: opening.
 //!
 //! `docs/ARCHITECTURE.md` walks through a write and a read, step by step.
@@ -34,6 +35,7 @@ mod snapshot;
 mod sstable;
 mod stats;
 mod sync;
+mod txn;
 mod wal;
 
 pub use batch::WriteBatch;
@@ -51,3 +53,4 @@ pub use read::pinned::PinnedValue;
 pub use rustlite_io::LogSync;
 pub use snapshot::{KeyspaceSnapshot, Snapshot};
 pub use stats::{LevelStats, Stats};
+pub use txn::{IsolationLevel, Savepoint, Transaction, TransactionCommit, TransactionOptions};

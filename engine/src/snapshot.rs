@@ -37,7 +37,7 @@ impl Snapshot {
         let guard = core.snapshot();
         let sequence = guard.sequence();
         let view = core.views.load();
-        let point = ReadPoint { view, sequence, _guard: Some(Arc::new(guard)) };
+        let point = ReadPoint::new(view, sequence, Some(Arc::new(guard)));
         Self { default: KeyspaceSnapshot { point, keyspace: KeyspaceId::DEFAULT } }
     }
 

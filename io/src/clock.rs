@@ -13,6 +13,12 @@ pub trait Clock: Send + Sync + Debug + 'static {
 
     /// Blocks the calling thread for about `duration`.
     fn sleep(&self, duration: Duration);
+
+    /// Says that the calling thread has just waited for `duration` of real time in some other way, on a condition variable say: for a
+    /// clock that only moves when it is told to.
+    fn waited(&self, duration: Duration) {
+        let _ = duration;
+    }
 }
 
 /// The operating system's clock.

@@ -41,6 +41,14 @@ impl CommitFuture {
         Self { state: State::Placed { core, ticket, last_sequence } }
     }
 
+    /// The sequence number of the commit's last record; 0 if there is none.
+    pub(crate) fn last_sequence(&self) -> Sequence {
+        match &self.state {
+            State::Placed { last_sequence, .. } => *last_sequence,
+            State::Settled(_) => 0,
+        }
+    }
+
     /// Blocks the calling thread until the commit is done.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The write path: every put, delete, batch, transaction and SQL statement ends here, in [`pipeline::CommitPipeline::commit`].
 //!
 //! 1. **Stall** ([`stall`]): a delay that grows smoothly with compaction debt; a wait only when memory would be exceeded.
-//! 2. **Enqueue**, under the one commit lock: assign sequence numbers and a ticket, and place the batch in the log ([`log_writer`]).
+//! 2. **Enqueue**, under the one commit lock: check a transaction's condition against what was written lately ([`recent`]), assign sequence numbers and a ticket, and place the batch in the log ([`log_writer`]).
 //!    A `Buffered` batch is *stored* (copied into the mapped segment: no system call). A `Sync` batch joins the open *frame*.
 //! 3. **Lead**: if a lane to the device is idle, the committer seals the open frame and submits it. Up to K frames are in flight.
 //! 4. **Apply** the batch to the memtable while the device writes; members of a frame apply in parallel.
@@ -30,4 +30,5 @@ pub(crate) mod future;
 pub(crate) mod log_writer;
 pub(crate) mod pipeline;
 pub(crate) mod publish;
+pub(crate) mod recent;
 pub(crate) mod stall;

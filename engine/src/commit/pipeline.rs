@@ -1,5 +1,6 @@
 //! `CommitPipeline`: the numbered stages of `commit/mod.rs`, as code.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use crate::batch::{Records, WriteBatch};
 use crate::commit::driver::DriverSignal;
 use crate::commit::log_writer::{LeadFrame, LeadSync, LogWriter, NewEntry, Placement};
 use crate::commit::publish::{Publisher, Ticket, Waiter, Wake};
+use crate::commit::recent::{Admission, CommitCheck, Footprint, RecentWrites};
 use crate::commit::stall::Stall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Sequence, Trailer, ValueKind};
@@ -33,6 +35,7 @@ pub(crate) struct CommitLimits {
     pub(crate) memtable_bytes: usize,
     pub(crate) memtables_max: usize,
     pub(crate) log_bytes_max: u64,
+    pub(crate) footprint_bytes_max: usize,
 }
 
 /// The one write path.
@@ -44,6 +47,8 @@ pub(crate) struct CommitPipeline {
     stall: Stall,
     clock: Arc<dyn Clock>,
     poison: OnceLock<Error>,
+    /// Set, under the commit lock, when the first transaction begins; never reset. Who reads it too early finds out under the lock.
+    keeps_footprints: AtomicBool,
     /// Why flushes cannot make room at the moment (a full disk, say). Writers that would have to wait get it instead.
     flush_error: Mutex<Option<Error>>,
     /// Signalled with the commit lock when a memtable was flushed or flushing failed.
@@ -62,6 +67,8 @@ struct State {
     memtable_begin: Lsn,
     /// Why no write is accepted, if the database is closed or read-only.
     refusal: Option<Error>,
+    /// Footprints of the newest commits, once a transaction has begun.
+    recent: Option<RecentWrites>,
 }
 
 /// What the pipeline starts from.
@@ -120,12 +127,14 @@ impl CommitPipeline {
                 log: start.log,
                 memtable_begin: start.memtable_begin,
                 refusal: start.refusal,
+                recent: None,
             }),
             views: start.views,
             limits: start.limits,
             stall: start.stall,
             clock: start.clock,
             poison: OnceLock::new(),
+            keeps_footprints: AtomicBool::new(false),
             flush_error: Mutex::new(None),
             room: Condvar::new(),
             wake_background: start.wake_background,
@@ -147,14 +156,20 @@ impl CommitPipeline {
         &self.stall
     }
 
-    /// Commits a batch. When it returns, the batch is visible and as durable as asked. An empty batch is nothing.
+    /// Commits a batch, if its condition holds at the moment when it gets its place in the order. When this returns, the batch is visible
+    /// and as durable as asked. Gives the sequence number of its last record; 0 for an empty batch, which is nothing.
     ///
     /// # Errors
-    /// The batch's own; `Poisoned`, `Closed`, `DiskFull`, I/O. After an I/O error it is unknown whether the batch will be there
-    /// after reopening.
-    pub(crate) fn commit(&self, batch: &WriteBatch, durability: Durability) -> Result<()> {
-        let Some(mut commit) = self.place(batch, durability, Waiter::Thread)? else {
-            return Ok(());
+    /// The batch's own, and the condition's; `Poisoned`, `Closed`, `DiskFull`, I/O. After an I/O error it is unknown whether the batch
+    /// will be there after reopening.
+    pub(crate) fn commit(
+        &self,
+        batch: &WriteBatch,
+        durability: Durability,
+        condition: Option<&mut dyn CommitCheck>,
+    ) -> Result<Sequence> {
+        let Some(mut commit) = self.place(batch, durability, Waiter::Thread, condition)? else {
+            return Ok(0);
         };
         if let Some(frame) = commit.lead.take() {
             self.finish_frame(frame);
@@ -164,7 +179,7 @@ impl CommitPipeline {
         }
         self.settle(&commit)?;
         self.publisher.ensure_visible(commit.last_sequence);
-        Ok(())
+        Ok(commit.last_sequence)
     }
 
     /// Starts to commit a batch and does not wait for the device: gives the ticket and the last sequence number to poll for, or
@@ -176,8 +191,9 @@ impl CommitPipeline {
         &self,
         batch: &WriteBatch,
         durability: Durability,
+        condition: Option<&mut dyn CommitCheck>,
     ) -> Result<Option<(Ticket, Sequence)>> {
-        let placed = self.place(batch, durability, Waiter::Future)?;
+        let placed = self.place(batch, durability, Waiter::Future, condition)?;
         Ok(placed.map(|commit| {
             if commit.needs_leader {
                 self.driver.raise();
@@ -218,6 +234,7 @@ impl CommitPipeline {
         batch: &WriteBatch,
         durability: Durability,
         waiter: Waiter,
+        condition: Option<&mut dyn CommitCheck>,
     ) -> Result<Option<Enqueued>> {
         batch.check()?;
         if batch.is_empty() {
@@ -228,7 +245,8 @@ impl CommitPipeline {
         }
         let sync = durability == Durability::Sync;
         let payload_hash = payload_hash(batch.bytes());
-        let mut commit = self.enqueue(&Placing { batch, payload_hash, sync, waiter })?;
+        let placing = Placing { batch, payload_hash, sync, waiter };
+        let mut commit = self.enqueue(&placing, condition)?;
         if let Some(frame) = &mut commit.lead {
             frame.submit();
         }
@@ -240,12 +258,36 @@ impl CommitPipeline {
         Ok(Some(commit))
     }
 
-    fn enqueue(&self, placing: &Placing<'_>) -> Result<Enqueued> {
+    fn enqueue(
+        &self,
+        placing: &Placing<'_>,
+        mut condition: Option<&mut dyn CommitCheck>,
+    ) -> Result<Enqueued> {
+        let batch = placing.batch;
+        // Relaxed: a commit that does not see the flag yet sees the footprints under the lock.
+        let mut footprint =
+            self.keeps_footprints.load(Ordering::Relaxed).then(|| Footprint::of(batch.bytes()));
         let mut state = self.lock();
         loop {
             self.check_writable(&state)?;
+            if let Some(condition) = &mut condition
+                && let Some(recent) = &mut state.recent
+                && condition.admit(recent, self.visible())? == Admission::CatchUpFirst
+            {
+                drop(state);
+                condition.catch_up()?;
+                state = self.lock();
+                continue;
+            }
             match self.try_enqueue(&mut state, placing) {
-                Ok(Ok(enqueued)) => return Ok(enqueued),
+                Ok(Ok(enqueued)) => {
+                    if let Some(recent) = &mut state.recent {
+                        let footprint =
+                            footprint.take().unwrap_or_else(|| Footprint::of(batch.bytes()));
+                        recent.add(enqueued.last_sequence, footprint, self.visible());
+                    }
+                    return Ok(enqueued);
+                }
                 Err(error) => {
                     drop(state);
                     if error.kind() == ErrorKind::Poisoned {
@@ -533,6 +575,23 @@ impl CommitPipeline {
             state = self.wait_for_room(state)?;
         }
         Ok(())
+    }
+
+    /// Makes sure that, from now on, commits can be checked against what was written since a snapshot that is taken after this.
+    pub(crate) fn keep_footprints(&self) {
+        if self.keeps_footprints.load(Ordering::Acquire) {
+            return;
+        }
+        let last = {
+            let mut state = self.lock();
+            let last = state.next_sequence - 1;
+            let bytes_max = self.limits.footprint_bytes_max;
+            state.recent.get_or_insert_with(|| RecentWrites::new(last, bytes_max)).last()
+        };
+        // Commits without a footprint may be in flight, and no snapshot must be older than they are. If they never become visible,
+        // neither does anything else.
+        self.wait_visible(last);
+        self.keeps_footprints.store(true, Ordering::Release);
     }
 
     /// Waits until readers see `sequence`: then every commit up to it is applied, and as durable as it asked for. False if that will

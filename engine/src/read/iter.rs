@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::key::{KeyspaceId, Sequence};
 use crate::limits::KEYSPACE_PREFIX_BYTES;
+use crate::read::observed::Observed;
+use crate::read::overlay::Overlay;
 use crate::read::snapshot::SnapshotGuard;
 use crate::read::view::View;
 use crate::read::visible::{KeyRange, VisibleCursor};
@@ -17,11 +19,35 @@ pub(crate) struct ReadPoint {
     pub(crate) sequence: Sequence,
     /// Keeps the sequence number readable, if it belongs to a snapshot.
     pub(crate) _guard: Option<Arc<SnapshotGuard>>,
+    /// What the reading transaction sees besides, if one reads.
+    pub(crate) transaction: Option<InTransaction>,
+}
+
+/// What distinguishes a read inside a transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct InTransaction {
+    /// Its own writes.
+    pub(crate) own: Arc<Overlay>,
+    /// Who wants to know what was read.
+    pub(crate) observed: Option<Arc<Observed>>,
 }
 
 impl ReadPoint {
+    /// What is visible now, or, as long as the guard lives, what was visible when the guard was made.
+    pub(crate) fn new(
+        view: Arc<View>,
+        sequence: Sequence,
+        guard: Option<Arc<SnapshotGuard>>,
+    ) -> Self {
+        Self { view, sequence, _guard: guard, transaction: None }
+    }
+
     fn cursor(&self, range: KeyRange) -> VisibleCursor {
-        VisibleCursor::new(&self.view, self.sequence, range)
+        let cursor = VisibleCursor::new(&self.view, self.sequence, range);
+        match &self.transaction {
+            Some(inside) => cursor.for_transaction(&inside.own, inside.observed.as_ref()),
+            None => cursor,
+        }
     }
 }
 

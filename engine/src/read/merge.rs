@@ -32,6 +32,12 @@ impl<S: Cursor> MergeCursor<S> {
         Self { sources, heap, direction: Direction::Forward, key: Vec::new() }
     }
 
+    /// Adds a source, before the merge is positioned.
+    pub(crate) fn push(&mut self, source: S) {
+        debug_assert!(self.heap.is_empty(), "the merge is positioned already");
+        self.sources.push(source);
+    }
+
     fn comes_first(&self, a: usize, b: usize) -> bool {
         let (a, b) = (&self.sources[a], &self.sources[b]);
         let order = compare_internal(a.key(), a.trailer(), b.key(), b.trailer());

@@ -6,15 +6,20 @@
 //! 2. [`get`] — point lookup, newest source first. A point record or a covering range tombstone ends the search.
 //! 3. [`source`] and [`merge`] — cursors over one memtable, table or level, and the merge of several.
 //! 4. [`visible`] — collapses the merged versions to what one reader sees: snapshot, deletes, range tombstones; both directions.
-//! 5. [`iter`] — the public cursor and double-ended iterator, with bounds.
+//! 5. [`overlay`] and [`observed`] — inside a transaction: its own writes as one more source, and a record of what was read.
+//! 6. [`iter`] — the public cursor and double-ended iterator, with bounds.
 //!
 //! A reader first takes the view and then the visible sequence number: everything dropped from that view by a compaction was invisible
 //! at every later sequence number. A [`snapshot`] registers its number first and takes the view afterwards: nothing that it can
 //! see is dropped any more.
 
+pub(crate) mod changes;
 pub(crate) mod get;
 pub(crate) mod iter;
+pub(crate) mod key_ranges;
 pub(crate) mod merge;
+pub(crate) mod observed;
+pub(crate) mod overlay;
 pub(crate) mod pinned;
 pub(crate) mod snapshot;
 pub(crate) mod source;

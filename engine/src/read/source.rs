@@ -1,4 +1,4 @@
-//! One sorted source of a merge: a memtable, a table, or a run of tables.
+//! One sorted source of a merge: a memtable, a table, a run of tables, or a transaction's own writes.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::key::Trailer;
 use crate::manifest::{Run, TableHandle};
 use crate::memtable::MemtableCursor;
+use crate::read::overlay::OverlayCursor;
 use crate::sstable::{TableCursor, TableStream};
 
 /// Any source of a reader. An enum rather than a trait object: the merge calls it for every record.
@@ -16,6 +17,8 @@ pub(crate) enum Source {
     Memtable(MemtableCursor),
     /// Through the memory map.
     Run(RunCursor<TableCursor>),
+    /// What the reading transaction has written itself.
+    Overlay(OverlayCursor),
 }
 
 macro_rules! dispatch {
@@ -23,6 +26,7 @@ macro_rules! dispatch {
         match $self {
             Source::Memtable($cursor) => $body,
             Source::Run($cursor) => $body,
+            Source::Overlay($cursor) => $body,
         }
     };
 }

@@ -12,6 +12,8 @@ use crate::key::{Sequence, Trailer};
 use crate::range_tombstones::RangeTombstones;
 use crate::read::get::value_kind_is_live;
 use crate::read::merge::MergeCursor;
+use crate::read::observed::Observed;
+use crate::read::overlay::{OWN, Overlay, OverlayCursor};
 use crate::read::source::{RunCursor, Source};
 use crate::read::view::View;
 
@@ -40,6 +42,10 @@ pub(crate) struct VisibleCursor {
     merge: MergeCursor,
     snapshot: Sequence,
     tombstones: Arc<RangeTombstones>,
+    /// What the reading transaction has written itself.
+    own: Option<Arc<Overlay>>,
+    /// Who wants to know what was read.
+    observed: Option<Arc<Observed>>,
     range: KeyRange,
     state: State,
     key: Vec<u8>,
@@ -63,11 +69,27 @@ impl VisibleCursor {
             merge: MergeCursor::new(sources),
             snapshot,
             tombstones: view.range_tombstones(),
+            own: None,
+            observed: None,
             range,
             state: State::Invalid,
             key: Vec::new(),
             value: Vec::new(),
         }
+    }
+
+    /// The cursor with a transaction's own writes on top, which reports what it reads.
+    pub(crate) fn for_transaction(
+        mut self,
+        own: &Arc<Overlay>,
+        observed: Option<&Arc<Observed>>,
+    ) -> Self {
+        self.observed = observed.cloned();
+        if !own.is_empty() {
+            self.merge.push(Source::Overlay(OverlayCursor::new(Arc::clone(own))));
+            self.own = Some(Arc::clone(own));
+        }
+        self
     }
 
     #[inline]
@@ -94,13 +116,17 @@ impl VisibleCursor {
     pub(crate) fn seek_to_first(&mut self) -> Result<()> {
         self.state = State::Invalid;
         self.merge.seek(&self.range.start, Trailer::NEWEST)?;
-        self.find_forward(false)
+        self.find_forward(false)?;
+        self.observe_from(&self.range.start);
+        Ok(())
     }
 
     pub(crate) fn seek_to_last(&mut self) -> Result<()> {
         self.state = State::Invalid;
         self.merge.seek_before(&self.range.end, Trailer::NEWEST)?;
-        self.find_backward()
+        self.find_backward()?;
+        self.observe_to(&self.range.end);
+        Ok(())
     }
 
     /// To the first record with a key at or after `key`.
@@ -110,7 +136,9 @@ impl VisibleCursor {
         }
         self.state = State::Invalid;
         self.merge.seek(key, Trailer::NEWEST)?;
-        self.find_forward(false)
+        self.find_forward(false)?;
+        self.observe_from(key);
+        Ok(())
     }
 
     /// To the last record with a key before `key`.
@@ -120,11 +148,56 @@ impl VisibleCursor {
         }
         self.state = State::Invalid;
         self.merge.seek_before(key, Trailer::NEWEST)?;
-        self.find_backward()
+        self.find_backward()?;
+        self.observe_to(key);
+        Ok(())
     }
 
     #[inline]
     pub(crate) fn next(&mut self) -> Result<()> {
+        if self.observed.is_some() && self.valid() {
+            return self.observed_move(Self::next_unobserved, Self::observe_from);
+        }
+        self.next_unobserved()
+    }
+
+    pub(crate) fn prev(&mut self) -> Result<()> {
+        if self.observed.is_some() && self.valid() {
+            return self.observed_move(Self::prev_unobserved, Self::observe_to);
+        }
+        self.prev_unobserved()
+    }
+
+    /// Moves on, and reports everything from where the cursor stood to where it stands.
+    fn observed_move(
+        &mut self,
+        go: impl FnOnce(&mut Self) -> Result<()>,
+        observe: impl FnOnce(&Self, &[u8]),
+    ) -> Result<()> {
+        let from = self.key().to_vec();
+        go(self)?;
+        observe(self, &from);
+        Ok(())
+    }
+
+    /// Reports that there is nothing between `from` and where the cursor stands, behind it.
+    fn observe_from(&self, from: &[u8]) {
+        let Some(observed) = &self.observed else { return };
+        if self.valid() {
+            observed.range(from, &[self.key(), &[0]].concat());
+        } else {
+            observed.range(from, &self.range.end);
+        }
+    }
+
+    /// Reports that there is nothing between where the cursor stands and `to`, before which it has searched.
+    fn observe_to(&self, to: &[u8]) {
+        let Some(observed) = &self.observed else { return };
+        observed.range(if self.valid() { self.key() } else { &self.range.start }, to);
+    }
+
+    #[inline]
+    fn next_unobserved(&mut self) -> Result<()> {
         match self.state {
             State::Invalid => return Ok(()),
             State::On => {
@@ -141,7 +214,7 @@ impl VisibleCursor {
         self.find_forward(true)
     }
 
-    pub(crate) fn prev(&mut self) -> Result<()> {
+    fn prev_unobserved(&mut self) -> Result<()> {
         match self.state {
             State::Invalid => return Ok(()),
             State::On => {
@@ -178,7 +251,7 @@ impl VisibleCursor {
                 return Ok(());
             }
             let trailer = self.merge.trailer();
-            if trailer.sequence() > self.snapshot {
+            if !self.sees(trailer) {
                 self.merge.next()?;
                 continue;
             }
@@ -206,7 +279,7 @@ impl VisibleCursor {
             let mut newest = None;
             while self.merge.valid() && self.merge.key() == self.key.as_slice() {
                 let trailer = self.merge.trailer();
-                if trailer.sequence() <= self.snapshot {
+                if self.sees(trailer) {
                     newest = Some(trailer);
                     if value_kind_is_live(trailer)? {
                         self.value.clear();
@@ -226,8 +299,20 @@ impl VisibleCursor {
         Ok(())
     }
 
+    /// Committed before the snapshot, or the transaction's own.
+    #[inline]
+    fn sees(&self, trailer: Trailer) -> bool {
+        trailer.sequence() <= self.snapshot || trailer.sequence() == OWN
+    }
+
     #[inline]
     fn is_covered(&self, key: &[u8], trailer: Trailer) -> bool {
+        if let Some(own) = &self.own
+            && trailer.sequence() != OWN
+            && own.ranges.contains(key)
+        {
+            return true;
+        }
         !self.tombstones.is_empty()
             && self
                 .tombstones

@@ -21,8 +21,12 @@ use crate::read::snapshot::SnapshotList;
 use crate::read::view::{View, ViewCell};
 use crate::recovery::replay::{Replayed, replay_log, settle_log, sync_log_files};
 use crate::sstable::{BlockCache, Table, TableEnv};
+use crate::txn::locks::LockTable;
 use crate::wal::reader::{LogTail, check_formats, refuse_unknown_segments, spare_segments};
 use crate::wal::segment::{PoolConfig, SegmentPool};
+
+/// Footprints of recent commits may take one part in so many of a memtable: 1 MiB by default.
+const FOOTPRINT_SHARE: usize = 64;
 
 /// Opens the database in `directory`.
 pub(crate) fn open(
@@ -235,6 +239,7 @@ fn assemble(parts: Parts) -> Result<Database> {
             memtable_bytes: options.memtable_bytes,
             memtables_max: options.memtables_max,
             log_bytes_max: options.log_bytes_max,
+            footprint_bytes_max: options.memtable_bytes / FOOTPRINT_SHARE,
         },
         stall: Stall::new(stall_limits(&options)),
         clock: Arc::clone(&clock),
@@ -247,7 +252,9 @@ fn assemble(parts: Parts) -> Result<Database> {
     let core = Arc::new(Core {
         file_system: Arc::clone(&env.fs),
         directory: env.directory.clone(),
-        limiter: RateLimiter::new(options.compaction_bytes_per_second, clock),
+        limiter: RateLimiter::new(options.compaction_bytes_per_second, Arc::clone(&clock)),
+        locks: LockTable::new(Arc::clone(&clock)),
+        clock,
         options,
         env,
         versions,

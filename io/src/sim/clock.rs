@@ -73,6 +73,10 @@ impl Clock for SimClock {
         self.advance(duration);
         std::thread::yield_now();
     }
+
+    fn waited(&self, duration: Duration) {
+        self.advance(duration);
+    }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -1,0 +1,206 @@
+//! Which keys the newest commits wrote, so that a transaction can be checked before it gets its place.
+//!
+//! Sources answer that question for everything that is visible, but not for commits that have their place and are not applied yet. So,
+//! once the first transaction has begun, each commit leaves a *footprint* here under the commit lock: its keys and deleted ranges,
+//! without values. Footprints stay at least until they are visible, and usually for longer, because checking a short transaction
+//! against a few footprints is cheaper than asking the sources.
+//!
+//! ```text
+//!   sequence numbers ->   ...... begin ================= visible ======= last
+//!   answered by           sources | footprints and sources | footprints only
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use crate::batch::Records;
+use crate::error::Result;
+use crate::key::{Sequence, ValueKind};
+
+/// Bookkeeping of one footprint, in bytes.
+const OVERHEAD_BYTES: usize = 128;
+
+/// Which keys a commit wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Footprint {
+    /// Each full key behind its length as four bytes.
+    keys: Vec<u8>,
+    /// Deleted ranges: inclusive start, exclusive end.
+    ranges: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Footprint {
+    /// Of a batch's bytes.
+    pub(crate) fn of(batch: &[u8]) -> Self {
+        let mut footprint = Self::default();
+        for record in Records::new(batch).flatten() {
+            if record.kind == ValueKind::RangeDelete {
+                footprint.ranges.push((record.key.to_vec(), record.value.to_vec()));
+            } else {
+                footprint.keys.extend_from_slice(&(record.key.len() as u32).to_le_bytes());
+                footprint.keys.extend_from_slice(record.key);
+            }
+        }
+        footprint
+    }
+
+    /// The keys written.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.keys.as_slice();
+        std::iter::from_fn(move || {
+            let (length, behind) = rest.split_first_chunk()?;
+            let (key, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = behind;
+            Some(key)
+        })
+    }
+
+    /// The ranges deleted.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.ranges.iter().map(|(start, end)| (start.as_slice(), end.as_slice()))
+    }
+
+    fn bytes(&self) -> usize {
+        let ranges: usize = self.ranges.iter().map(|(start, end)| start.len() + end.len()).sum();
+        self.keys.len() + ranges + OVERHEAD_BYTES
+    }
+}
+
+/// A footprint and the last sequence number of its commit.
+#[derive(Debug, Clone)]
+pub(crate) struct RecentWrite {
+    pub(crate) last: Sequence,
+    pub(crate) footprint: Arc<Footprint>,
+}
+
+/// Footprints of the newest commits, oldest first. Lives under the commit lock.
+#[derive(Debug)]
+pub(crate) struct RecentWrites {
+    /// Every write after this one is here.
+    after: Sequence,
+    /// The newest write.
+    last: Sequence,
+    writes: VecDeque<RecentWrite>,
+    bytes: usize,
+    /// Footprints of visible commits are forgotten, oldest first, when all together are larger.
+    bytes_max: usize,
+    /// Nothing after one of these is forgotten while its owner lives.
+    pins: Vec<Weak<Sequence>>,
+}
+
+impl RecentWrites {
+    /// No footprints, of a database whose newest write is `last`.
+    pub(crate) fn new(last: Sequence, bytes_max: usize) -> Self {
+        Self { after: last, last, writes: VecDeque::new(), bytes: 0, bytes_max, pins: Vec::new() }
+    }
+
+    /// The newest write.
+    pub(crate) fn last(&self) -> Sequence {
+        self.last
+    }
+
+    /// Adds the footprint of a commit that has just got its place, and forgets old ones that are `visible`.
+    pub(crate) fn add(&mut self, last: Sequence, footprint: Footprint, visible: Sequence) {
+        self.bytes += footprint.bytes();
+        self.last = last;
+        self.writes.push_back(RecentWrite { last, footprint: Arc::new(footprint) });
+        if self.bytes > self.bytes_max {
+            self.forget(visible);
+        }
+    }
+
+    fn forget(&mut self, visible: Sequence) {
+        self.pins.retain(|pin| pin.strong_count() > 0);
+        let pinned = self.pins.iter().filter_map(Weak::upgrade).map(|pin| *pin).min();
+        let keep_after = visible.min(pinned.unwrap_or(visible));
+        while self.bytes > self.bytes_max
+            && let Some(oldest) = self.writes.front()
+            && oldest.last <= keep_after
+        {
+            self.bytes -= oldest.footprint.bytes();
+            self.after = oldest.last;
+            self.writes.pop_front();
+        }
+    }
+
+    /// Every write after `since`, oldest first; `None` if some are forgotten.
+    pub(crate) fn after(&self, since: Sequence) -> Option<impl Iterator<Item = &RecentWrite>> {
+        let begin = self.writes.partition_point(|write| write.last <= since);
+        (since >= self.after).then(|| self.writes.range(begin..))
+    }
+
+    /// Keeps every write after `since`, which is visible, until the pin is dropped.
+    pub(crate) fn pin(&mut self, since: Sequence) -> Arc<Sequence> {
+        let pin = Arc::new(since);
+        self.pins.push(Arc::downgrade(&pin));
+        pin
+    }
+}
+
+/// A condition of a commit, to be met at the moment when it gets its place among all others.
+pub(crate) trait CommitCheck {
+    /// Decides, under the commit lock, from what was written lately.
+    ///
+    /// # Errors
+    /// If the commit must not happen.
+    fn admit(&mut self, recent: &mut RecentWrites, visible: Sequence) -> Result<Admission>;
+
+    /// Does, without the lock, what is too much for [`admit`](Self::admit) to do under it.
+    ///
+    /// # Errors
+    /// If the commit must not happen, or sources cannot be read.
+    fn catch_up(&mut self) -> Result<()>;
+}
+
+/// What a [`CommitCheck`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// The commit may have the next place.
+    Granted,
+    /// Call `catch_up` without the lock, then ask again.
+    CatchUpFirst,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::WriteBatch;
+
+    fn footprint(key: &str) -> Footprint {
+        let mut batch = WriteBatch::new();
+        batch.put(key, "value").delete("gone").delete_range("from", "to");
+        Footprint::of(batch.bytes())
+    }
+
+    #[test]
+    fn a_footprint_holds_all_keys_and_ranges_of_a_batch() {
+        let footprint = footprint("k");
+        let keys: Vec<_> = footprint.keys().collect();
+        assert_eq!(keys, [&b"\0\0\0\0k"[..], b"\0\0\0\0gone"]);
+        let ranges: Vec<_> = footprint.ranges().collect();
+        assert_eq!(ranges, [(&b"\0\0\0\0from"[..], &b"\0\0\0\0to"[..])]);
+        assert_eq!(Footprint::default().keys().count(), 0);
+    }
+
+    #[test]
+    fn only_visible_unpinned_footprints_are_forgotten() {
+        let long = "x".repeat(60_000);
+        let mut recent = RecentWrites::new(10, 1 << 20);
+        assert!(recent.after(9).is_none(), "what was written before is not here");
+        assert_eq!(recent.after(10).unwrap().count(), 0);
+        for last in 11..=40 {
+            recent.add(last, footprint(&long), 10);
+        }
+        assert_eq!(recent.after(10).unwrap().count(), 30, "nothing of it is visible");
+        let pin = recent.pin(20);
+        recent.add(41, footprint(&long), 41);
+        assert!(recent.after(19).is_none());
+        assert_eq!(recent.after(20).unwrap().count(), 21, "pinned");
+        drop(pin);
+        recent.add(42, footprint(&long), 41);
+        assert!(recent.after(20).is_none());
+        assert!(recent.bytes <= 1 << 20);
+        assert_eq!(recent.after(41).unwrap().map(|write| write.last).collect::<Vec<_>>(), [42]);
+        assert_eq!(recent.last(), 42);
+    }
+}

@@ -1,0 +1,208 @@
+//! The check of a transaction at the moment of its commit: has anything that it relies on been written since its snapshot?
+//!
+//! Everything up to `checked` is known not to disturb the transaction. A round moves `checked` forward, outside of the commit lock, in
+//! one of two ways: by the footprints of recent commits, or, if they are gone or too many, by asking the sources about each key and
+//! range. When little is left, the last round happens under the lock, and the commit has its place before anybody else can write.
+//!
+//! ```text
+//!   snapshot ----- sources ----- visible --- footprints --- last | this commit
+//!            a round, no lock             a round   under the lock
+//! ```
+//!
+//! Both ways compare keys, not hashes: there are no false conflicts.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::commit::recent::{Admission, CommitCheck, Footprint, RecentWrite, RecentWrites};
+use crate::core::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{KeyspaceId, Sequence};
+use crate::limits::KEYSPACE_PREFIX_BYTES;
+use crate::read::changes::{key_changed, range_changed};
+use crate::read::observed::Reads;
+use crate::read::overlay::Overlay;
+
+/// So many records are compared under the commit lock at most, unless they never become fewer.
+const RECORDS_UNDER_LOCK_MAX: u64 = 64;
+
+/// After so many rounds, what is left is compared under the lock, however much it is.
+const ROUNDS_MAX: u32 = 8;
+
+/// Comparing a record with the transaction is so many times cheaper than asking the sources about a key.
+const RECORDS_PER_LOOKUP: u64 = 32;
+
+/// So much of a key is shown in an error.
+const KEY_BYTES_SHOWN: usize = 64;
+
+/// What a transaction relies on.
+#[derive(Debug)]
+pub(crate) struct Claims<'t> {
+    /// Its writes: whoever commits first wins.
+    pub(crate) writes: &'t Overlay,
+    /// What it read, if it is serializable, and what it locked.
+    pub(crate) reads: &'t Reads,
+}
+
+impl<'t> Claims<'t> {
+    fn contains(&self, key: &[u8]) -> bool {
+        self.writes.points.contains_key(key)
+            || self.reads.keys.contains(key)
+            || self.writes.ranges.contains(key)
+            || self.reads.ranges.contains(key)
+    }
+
+    /// A key of the range that the transaction relies on.
+    fn first_in(&self, start: &[u8], end: &[u8]) -> Option<Vec<u8>> {
+        let bounds = (Bound::Included(start), Bound::Excluded(end));
+        let written = self.writes.points.range::<[u8], _>(bounds).next();
+        let read = self.reads.keys.range::<[u8], _>(bounds).next();
+        let key = written.map(|(key, _)| key.to_vec()).or_else(|| read.map(|key| key.to_vec()));
+        let ranges = [&self.writes.ranges, &self.reads.ranges];
+        key.or_else(|| {
+            ranges.iter().any(|ranges| ranges.overlaps(start, end)).then(|| start.to_vec())
+        })
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &'t [u8]> + use<'t> {
+        let written = self.writes.points.keys().map(|key| &**key);
+        written.chain(self.reads.keys.iter().map(|key| &**key))
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = (&'t [u8], &'t [u8])> + use<'t> {
+        self.writes.ranges.iter().chain(self.reads.ranges.iter())
+    }
+
+    /// A key that the commit with this footprint wrote and the transaction relies on.
+    fn disturbed_by(&self, footprint: &Footprint) -> Option<Vec<u8>> {
+        let key = footprint.keys().find(|key| self.contains(key)).map(<[u8]>::to_vec);
+        key.or_else(|| footprint.ranges().find_map(|(start, end)| self.first_in(start, end)))
+    }
+}
+
+/// What the next round outside of the lock has to do.
+#[derive(Debug)]
+enum Round {
+    Footprints(Vec<RecentWrite>),
+    /// Ask the sources. Footprints of what comes after the pin are kept meanwhile.
+    Sources(Arc<Sequence>),
+}
+
+/// The check of one commit.
+pub(crate) struct Validation<'t> {
+    core: &'t Core,
+    claims: Claims<'t>,
+    /// Nothing up to here disturbs the transaction.
+    checked: Sequence,
+    rounds: u32,
+    next: Option<Round>,
+    /// The commit that disturbed the transaction, if one did.
+    disturber: Option<Sequence>,
+}
+
+impl<'t> Validation<'t> {
+    pub(crate) fn new(core: &'t Core, claims: Claims<'t>, snapshot: Sequence) -> Self {
+        Self { core, claims, checked: snapshot, rounds: 0, next: None, disturber: None }
+    }
+
+    /// The last sequence number of the commit that disturbed the transaction, if it was a recent one.
+    pub(crate) fn disturber(&self) -> Option<Sequence> {
+        self.disturber
+    }
+
+    fn compare(&mut self, write: &RecentWrite) -> Result<()> {
+        if let Some(key) = self.claims.disturbed_by(&write.footprint) {
+            self.disturber = Some(write.last);
+            return Err(conflict(self.core, &key));
+        }
+        self.checked = write.last;
+        Ok(())
+    }
+
+    /// True if asking the sources costs less than comparing so many records.
+    fn prefers_sources(&self, records: u64) -> bool {
+        let lookups = self.claims.writes.points.len() + self.claims.reads.keys.len();
+        self.rounds == 0
+            && self.claims.ranges().next().is_none()
+            && records > RECORDS_UNDER_LOCK_MAX.max(lookups as u64 * RECORDS_PER_LOOKUP)
+    }
+
+    fn ask_sources(&mut self) -> Result<()> {
+        // The visible end first: the view then holds everything up to it.
+        let visible = self.core.pipeline.visible();
+        let view = self.core.views.load();
+        for key in self.claims.keys() {
+            if key_changed(&view, key, self.checked)? {
+                return Err(conflict(self.core, key));
+            }
+        }
+        for (start, end) in self.claims.ranges() {
+            if let Some(key) = range_changed(&view, start, end, self.checked)? {
+                return Err(conflict(self.core, &key));
+            }
+        }
+        self.checked = self.checked.max(visible);
+        Ok(())
+    }
+}
+
+impl CommitCheck for Validation<'_> {
+    fn admit(&mut self, recent: &mut RecentWrites, visible: Sequence) -> Result<Admission> {
+        let records = recent.last().saturating_sub(self.checked);
+        let sources = recent.after(self.checked).is_none() || self.prefers_sources(records);
+        if sources {
+            self.next = Some(Round::Sources(recent.pin(visible)));
+        } else if records > RECORDS_UNDER_LOCK_MAX && self.rounds < ROUNDS_MAX {
+            let writes = recent.after(self.checked).into_iter().flatten().cloned();
+            self.next = Some(Round::Footprints(writes.collect()));
+        } else {
+            for write in recent.after(self.checked).into_iter().flatten() {
+                self.compare(write)?;
+            }
+            // Any pin has served its purpose.
+            self.next = None;
+            return Ok(Admission::Granted);
+        }
+        Ok(Admission::CatchUpFirst)
+    }
+
+    fn catch_up(&mut self) -> Result<()> {
+        self.rounds += 1;
+        match self.next.take() {
+            Some(Round::Footprints(writes)) => {
+                writes.iter().try_for_each(|write| self.compare(write))
+            }
+            Some(Round::Sources(pin)) => {
+                self.ask_sources()?;
+                // The pin must live until the lock is taken again.
+                self.next = Some(Round::Sources(pin));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The error of a transaction that relies on a full key which somebody else has written.
+pub(crate) fn conflict(core: &Core, full_key: &[u8]) -> Error {
+    let keyspace = KeyspaceId::of(full_key).and_then(|id| core.versions.keyspace(id));
+    let name = keyspace.map_or_else(|| "(dropped)".to_owned(), |keyspace| keyspace.name);
+    Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "{} of keyspace {name:?} was written since the transaction began; run it again",
+            shown(full_key)
+        ),
+    )
+}
+
+/// A full key for people: escaped, and cut where it is long.
+pub(crate) fn shown(full_key: &[u8]) -> String {
+    let key = full_key.get(KEYSPACE_PREFIX_BYTES..).unwrap_or_default();
+    match key.get(..KEY_BYTES_SHOWN) {
+        Some(begin) if begin.len() < key.len() => {
+            format!("key \"{}\"... ({} bytes)", begin.escape_ascii(), key.len())
+        }
+        _ => format!("key \"{}\"", key.escape_ascii()),
+    }
+}

@@ -1,0 +1,239 @@
+//! What a transaction has written: an [`Overlay`] for its reads, which becomes a batch at commit, with savepoints.
+//!
+//! Each change that a savepoint may have to take back leaves an entry in an undo log. A key that was changed since the newest savepoint
+//! already needs no second entry; so the log is never longer than the number of keys times the number of savepoints.
+//!
+//! Cursors hold the overlay as it was when they were made. The first write after that copies it, if the cursor still lives.
+
+use std::collections::btree_map::Entry;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::batch::{Origin, WriteBatch};
+use crate::error::{Error, Result};
+use crate::key::{KeyspaceId, ValueKind};
+use crate::read::key_ranges::Inserted;
+use crate::read::overlay::{Overlay, Point};
+use crate::read::visible::KeyRange;
+
+/// Kind and lengths of a record in a batch, at most.
+const RECORD_OVERHEAD_BYTES: usize = 16;
+
+#[derive(Debug)]
+enum Undo {
+    /// The key had this, or nothing.
+    Point(Arc<[u8]>, Option<Point>),
+    Range(Inserted),
+}
+
+impl Undo {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Point(key, before) => {
+                before.as_ref().map_or(RECORD_OVERHEAD_BYTES, |before| point_bytes(key, before))
+            }
+            Self::Range(inserted) => RECORD_OVERHEAD_BYTES + inserted.bytes(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Mark {
+    number: u64,
+    undo_len: usize,
+}
+
+/// The uncommitted writes of one transaction.
+#[derive(Debug)]
+pub(crate) struct WriteSet {
+    overlay: Arc<Overlay>,
+    /// Bytes that the points take in the batch.
+    point_bytes: usize,
+    undo: Vec<Undo>,
+    undo_bytes: usize,
+    /// The savepoints that can be rolled back to, oldest first.
+    marks: Vec<Mark>,
+    last_mark: u64,
+    bytes_max: usize,
+}
+
+fn point_bytes(key: &[u8], point: &Point) -> usize {
+    RECORD_OVERHEAD_BYTES + key.len() + point.value.as_ref().map_or(0, |value| value.len())
+}
+
+impl WriteSet {
+    /// No writes, and room for so many bytes of them, savepoints included.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self {
+            overlay: Arc::default(),
+            point_bytes: 0,
+            undo: Vec::new(),
+            undo_bytes: 0,
+            marks: Vec::new(),
+            last_mark: 0,
+            bytes_max,
+        }
+    }
+
+    pub(crate) fn overlay(&self) -> &Arc<Overlay> {
+        &self.overlay
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.overlay.is_empty()
+    }
+
+    /// Bytes that the writes will take in the log, at most.
+    fn batch_bytes(&self) -> usize {
+        let ranges = &self.overlay.ranges;
+        self.point_bytes + ranges.bytes() + ranges.len() * RECORD_OVERHEAD_BYTES
+    }
+
+    fn check_room(&self, more: usize) -> Result<()> {
+        let needed = self.batch_bytes() + self.undo_bytes + more;
+        if needed > self.bytes_max {
+            return Err(Error::invalid(format!(
+                "the transaction would be larger than {} bytes; commit it in parts",
+                self.bytes_max
+            )));
+        }
+        Ok(())
+    }
+
+    fn newest_mark(&self) -> u64 {
+        self.marks.last().map_or(0, |mark| mark.number)
+    }
+
+    fn push_undo(&mut self, undo: Undo) {
+        self.undo_bytes += undo.bytes();
+        self.undo.push(undo);
+    }
+
+    /// Sets a full key, or deletes it.
+    pub(crate) fn set(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        let savepoint = self.newest_mark();
+        self.check_room(RECORD_OVERHEAD_BYTES + key.len() + value.map_or(0, <[u8]>::len))?;
+        let point = Point { value: value.map(Arc::from), savepoint };
+        self.point_bytes += point_bytes(key, &point);
+        let (key, before) = match Arc::make_mut(&mut self.overlay).points.entry(Arc::from(key)) {
+            Entry::Vacant(entry) => {
+                let key = Arc::clone(entry.key());
+                entry.insert(point);
+                (key, None)
+            }
+            Entry::Occupied(mut entry) => (Arc::clone(entry.key()), Some(entry.insert(point))),
+        };
+        self.point_bytes -= before.as_ref().map_or(0, |before| point_bytes(&key, before));
+        if savepoint > 0 && before.as_ref().is_none_or(|before| before.savepoint != savepoint) {
+            self.push_undo(Undo::Point(key, before));
+        }
+        Ok(())
+    }
+
+    /// Deletes a range of full keys, which is not empty.
+    pub(crate) fn delete_range(&mut self, range: &KeyRange) -> Result<()> {
+        let savepoint = self.newest_mark();
+        self.check_room(RECORD_OVERHEAD_BYTES + range.start.len() + range.end.len())?;
+        let overlay = Arc::make_mut(&mut self.overlay);
+        let bounds = (Bound::Included(range.start.as_slice()), Bound::Excluded(&*range.end));
+        let inside: Vec<Arc<[u8]>> =
+            overlay.points.range::<[u8], _>(bounds).map(|(key, _)| Arc::clone(key)).collect();
+        let mut undo = Vec::new();
+        for key in inside {
+            let Some(before) = overlay.points.remove(&key) else { continue };
+            self.point_bytes -= point_bytes(&key, &before);
+            if before.savepoint != savepoint {
+                undo.push(Undo::Point(key, Some(before)));
+            }
+        }
+        undo.push(Undo::Range(overlay.ranges.insert(&range.start, &range.end)));
+        if savepoint > 0 {
+            undo.into_iter().for_each(|undo| self.push_undo(undo));
+        }
+        Ok(())
+    }
+
+    /// Remembers this moment. Gives its number.
+    pub(crate) fn set_savepoint(&mut self) -> u64 {
+        self.last_mark += 1;
+        self.marks.push(Mark { number: self.last_mark, undo_len: self.undo.len() });
+        self.last_mark
+    }
+
+    fn find_mark(&self, number: u64) -> Result<usize> {
+        self.marks.binary_search_by_key(&number, |mark| mark.number).map_err(|_| {
+            Error::invalid(
+                "the savepoint is gone: it was released, or the transaction was rolled back to an \
+                 earlier one",
+            )
+        })
+    }
+
+    /// Takes back every write since the savepoint, which stays. Later savepoints are gone.
+    pub(crate) fn rollback_to(&mut self, number: u64) -> Result<()> {
+        let index = self.find_mark(number)?;
+        let keep = self.marks[index].undo_len;
+        self.marks.truncate(index + 1);
+        let overlay = Arc::make_mut(&mut self.overlay);
+        // From the newest entry on, so that the oldest of a key has the last word.
+        for undo in self.undo.drain(keep..).rev() {
+            self.undo_bytes -= undo.bytes();
+            match undo {
+                Undo::Range(inserted) => overlay.ranges.undo(inserted),
+                Undo::Point(key, before) => {
+                    let restored = before.as_ref().map_or(0, |before| point_bytes(&key, before));
+                    let now = match before {
+                        Some(before) => overlay.points.insert(Arc::clone(&key), before),
+                        None => overlay.points.remove(&key),
+                    };
+                    self.point_bytes += restored;
+                    self.point_bytes -= now.as_ref().map_or(0, |now| point_bytes(&key, now));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a savepoint and later ones; the writes stay.
+    pub(crate) fn release(&mut self, number: u64) -> Result<()> {
+        let index = self.find_mark(number)?;
+        self.marks.truncate(index);
+        if self.marks.is_empty() {
+            self.undo = Vec::new();
+            self.undo_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// A batch with the same effect, its points in key order.
+    pub(crate) fn to_batch(&self, origin: Origin) -> WriteBatch {
+        let mut batch = WriteBatch::of(origin, self.batch_bytes());
+        for (start, end) in self.overlay.ranges.iter() {
+            add_range(&mut batch, start, end);
+        }
+        for (key, point) in &self.overlay.points {
+            match &point.value {
+                Some(value) => batch.add_checked(ValueKind::Put, key, value),
+                None => batch.add_checked(ValueKind::Delete, key, &[]),
+            }
+        }
+        batch
+    }
+}
+
+/// Adds a range that may have grown together over several keyspaces, one record for each.
+fn add_range(batch: &mut WriteBatch, start: &[u8], end: &[u8]) {
+    let mut start = start.to_vec();
+    while let Some(keyspace) = KeyspaceId::of(&start) {
+        let keyspace_end = KeyspaceId(keyspace.0.saturating_add(1)).prefix();
+        if end <= keyspace_end.as_slice() {
+            break;
+        }
+        batch.add_checked(ValueKind::RangeDelete, &start, &keyspace_end);
+        start = keyspace_end.to_vec();
+    }
+    batch.add_checked(ValueKind::RangeDelete, &start, end);
+}
+
+#[cfg(test)]
+mod tests;
