@@ -27,7 +27,7 @@ pub(crate) fn budget(normal: usize) -> usize {
     (normal * percent).div_ceil(100)
 }
 
-fn number_from_env(name: &str) -> Option<u64> {
+pub(crate) fn number_from_env(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }

@@ -47,6 +47,14 @@ fn snapshots_runs() {
 }
 
 #[test]
+fn transactions_runs() {
+    let heard = run(example("transactions"));
+    assert!(heard.contains("there are 1000 coins"), "{heard}");
+    assert!(heard.contains("RepeatableRead: nobody is on call"), "{heard}");
+    assert!(heard.contains("Serializable: refused: key \"on call: "), "{heard}");
+}
+
+#[test]
 fn keyspaces_runs() {
     assert!(run(example("keyspaces")).contains("ada@example.org"));
 }
