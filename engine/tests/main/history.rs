@@ -438,7 +438,7 @@ mod tests {
     fn a_row_that_a_walk_missed_or_invented_is_found() {
         let history =
             after_setup(&[transaction(1, Some(1), &[Op::Scan(0, 2, vec![(0, vec![100])])])]);
-        assert_eq!(all(&history)[1], false);
+        assert!(!all(&history)[1]);
         let ghost = vec![(0, vec![100]), (1, vec![101]), (2, vec![5])];
         let history = after_setup(&[transaction(1, Some(1), &[Op::Scan(0, 3, ghost)])]);
         assert_eq!(all(&history)[..2], [false, false]);
