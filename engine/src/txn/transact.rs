@@ -46,7 +46,7 @@ impl Database {
 
     /// Runs `work` in a transaction with these options and commits it.
     ///
-    /// If `work` or the commit gives an error that is [retryable](Error::is_retryable), all is forgotten and `work` runs again in a new
+    /// If `work` or the commit gives an error that is [retryable](crate::Error::is_retryable), all is forgotten and `work` runs again in a new
     /// transaction, up to the options' `retries_max`, after pauses that grow. So `work` must not have effects outside of its
     /// transaction. If it gives any other error, the transaction is rolled back and the error given back.
     ///
