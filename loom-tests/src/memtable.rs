@@ -2,6 +2,8 @@
 
 #[path = "../../engine/src/memtable/arena.rs"]
 pub(crate) mod arena;
+#[path = "../../engine/src/memtable/fences.rs"]
+pub(crate) mod fences;
 #[path = "../../engine/src/memtable/link.rs"]
 pub(crate) mod link;
 #[path = "../../engine/src/memtable/skiplist.rs"]

@@ -9,6 +9,7 @@
 #[allow(unsafe_code, reason = "owns raw memory and hands out addresses in it")]
 pub(crate) mod arena;
 mod cursor;
+pub(crate) mod fences;
 pub(crate) mod link;
 #[allow(unsafe_code, reason = "lays nodes out in the arena and reads them while others are linked")]
 pub(crate) mod skiplist;

@@ -25,7 +25,8 @@
 //!
 //! So only nodes that the search moves to are touched, whatever prefixes the keys have in common.
 //! As a look at a link is nearly free, every second node (not every fourth) has the next level:
-//! more looks, fewer moves.
+//! more looks, fewer moves. And a search begins in a flat array of the heads of some nodes (see the
+//! module `fences`), which replaces the upper levels.
 //!
 //! Guarantees: a node that can be reached at all is complete; a node is reachable at level 0 before
 //! it is at any higher level; once reachable, always reachable, and neither the node's key nor its
@@ -45,6 +46,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroU64;
 
 use super::arena::{Address, Arena, UNIT_BYTES};
+use super::fences::{FenceIndex, Fences};
 use super::link::{self, Order};
 use crate::key::Trailer;
 use crate::sync::AccessTracker;
@@ -53,6 +55,14 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// Levels of links. With half of the nodes at each next level, enough for 16 million nodes, and
 /// good for more.
 pub(crate) const HEIGHT_MAX: usize = if cfg!(loom) { 2 } else { 24 };
+
+/// The nodes of this level are fences: searches begin at one of them and not at the top. High enough
+/// that the array of their heads stays in a near cache, low enough that little is left to walk.
+const FENCE_LEVEL: usize = 4;
+
+/// A search that is not over after so many moves at the level of the fences starts again from the
+/// top: since they were made, the list has grown too much at this place.
+const FENCE_MOVES_MAX: usize = 6;
 
 /// One node in `1 << RARITY_LOG2` of a level is linked at the next level too.
 const RARITY_LOG2: u32 = 1;
@@ -104,6 +114,8 @@ pub(crate) struct Splice {
     owner: Option<NonZeroU64>,
     /// Levels below it are set; 0 if none can be trusted.
     height: usize,
+    /// Below this level the ends are neighbours. Higher up they only enclose the levels below.
+    tight: usize,
     levels: [Gap; HEIGHT_MAX],
     /// How many inserts still ignore the path, because earlier ones found it far off.
     ignored: u32,
@@ -132,6 +144,7 @@ pub(crate) struct SkipList {
     /// Levels in use.
     height: AtomicUsize,
     entries: AtomicUsize,
+    fences: FenceIndex,
 }
 
 /// An internal key to search for.
@@ -153,6 +166,7 @@ impl SkipList {
             start: Address::NULL,
             height: AtomicUsize::new(1),
             entries: AtomicUsize::new(0),
+            fences: FenceIndex::new(),
         };
         let nothing = Target { key: &[], trailer: Trailer::NEWEST };
         list.start = list.make_node(nothing, &[], HEIGHT_MAX)?;
@@ -200,7 +214,7 @@ impl SkipList {
         if height > self.height.load(Ordering::Relaxed) {
             self.height.fetch_max(height, Ordering::Relaxed);
         }
-        let reused = self.find_splice(target, splice);
+        let reused = self.find_splice(target, height, splice);
         for level in 0..height {
             if level >= reused {
                 self.measure(target, &mut splice.levels[level]);
@@ -218,8 +232,24 @@ impl SkipList {
                 }
             }
         }
-        self.entries.fetch_add(1, Ordering::Relaxed);
+        let entries = self.entries.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.fences.is_due(entries) {
+            self.make_fences();
+        }
         Ok(())
+    }
+
+    /// Makes an array of the nodes that are linked at the level of the fences now.
+    #[cold]
+    fn make_fences(&self) {
+        let follow = |at: Address| {
+            let next = link::address(self.node(at).follow(FENCE_LEVEL));
+            (next != Address::NULL).then_some(next)
+        };
+        let nodes = std::iter::successors(follow(self.start), |&at| follow(at));
+        if let Some(fences) = Fences::new(nodes.map(|at| (self.node(at).key(), at))) {
+            self.fences.publish(fences);
+        }
     }
 
     /// Links a new node at one level, and makes the gap the one behind the new node. False if it is
@@ -318,25 +348,49 @@ impl SkipList {
     /// The gap of level 0 in which the target belongs.
     #[inline]
     fn search(&self, target: Target<'_>) -> Gap {
-        let mut gap = self.widest_gap();
-        for level in (0..self.height.load(Ordering::Relaxed)).rev() {
+        let (mut gap, height) = match self.fenced_gap(target) {
+            Some(gap) => (gap, FENCE_LEVEL),
+            None => (self.widest_gap(), self.height.load(Ordering::Relaxed)),
+        };
+        for level in (0..height).rev() {
             gap = self.walk(target, level, gap);
         }
         gap
+    }
+
+    /// The gap of the fences' level in which the target belongs, if a fence is near.
+    #[inline]
+    fn fenced_gap(&self, target: Target<'_>) -> Option<Gap> {
+        let before = self.fences.current()?.before(target.key)?;
+        let shared_before = link::common(self.node(before).key(), target.key, 0) as u32;
+        let gap = Gap { before, shared_before, ..Gap::default() };
+        self.walk_at_most(target, FENCE_LEVEL, gap, FENCE_MOVES_MAX)
     }
 
     /// Goes forward at one level, inside of a gap of the level above, to the last node before the
     /// target.
     #[inline(always)]
     fn walk(&self, target: Target<'_>, level: usize, gap: Gap) -> Gap {
+        self.walk_at_most(target, level, gap, usize::MAX).expect("nobody moves so often")
+    }
+
+    /// As `walk`, unless it takes more than `moves` moves.
+    #[inline(always)]
+    fn walk_at_most(
+        &self,
+        target: Target<'_>,
+        level: usize,
+        gap: Gap,
+        moves: usize,
+    ) -> Option<Gap> {
         let limit = link::address(gap.link);
         let mut at = gap.before;
         let mut shared = gap.shared_before;
-        loop {
+        for _ in 0..moves {
             let link = self.node(at).follow(level);
             let next = link::address(link);
             if next == limit || next == Address::NULL {
-                return Gap { before: at, link, shared_before: shared, ..gap };
+                return Some(Gap { before: at, link, shared_before: shared, ..gap });
             }
             let (order, shared_next) = match link::order(link, target.key, shared as usize) {
                 Some(known) => known,
@@ -344,22 +398,34 @@ impl SkipList {
             };
             if order == Order::NotBefore {
                 let shared_behind = shared_next as u32;
-                return Gap { before: at, link, shared_before: shared, shared_behind };
+                return Some(Gap { before: at, link, shared_before: shared, shared_behind });
             }
             at = next;
             shared = shared_next as u32;
         }
+        None
     }
 
-    /// Makes the splice enclose the target at every level. The lengths are known below the returned
-    /// level only.
-    fn find_splice(&self, target: Target<'_>, splice: &mut Splice) -> usize {
+    /// Makes the splice enclose the target at every level, and hold its neighbours below level
+    /// `wanted`. The lengths are known below the returned level only.
+    fn find_splice(&self, target: Target<'_>, wanted: usize, splice: &mut Splice) -> usize {
         let height = self.height.load(Ordering::Relaxed);
-        let reused = self.reusable_level(target, splice, height);
+        let mut reused = self.reusable_level(target, splice, height);
+        if splice.tight < wanted {
+            reused = height;
+        }
         let mut gap = self.widest_gap();
         if reused < height {
             self.measure(target, &mut splice.levels[reused]);
             gap = splice.levels[reused];
+        } else if let Some(fenced) = self.fenced_gap(target).filter(|_| wanted <= FENCE_LEVEL) {
+            splice.levels[FENCE_LEVEL] = fenced;
+            splice.tight = FENCE_LEVEL + 1;
+            // What lies above is set to enclose everything when the splice is used again.
+            splice.height = FENCE_LEVEL + 1;
+            (gap, reused) = (fenced, FENCE_LEVEL);
+        } else {
+            splice.tight = height;
         }
         for level in (0..reused).rev() {
             gap = self.walk(target, level, gap);
