@@ -172,7 +172,7 @@ impl Default for Options {
             log_segment_bytes: 64 << 20,
             log_bytes_max: 1 << 30,
             log_sync: LogSync::Auto,
-            log_frames_in_flight: 16,
+            log_frames_in_flight: 2,
             table_bytes: 32 << 20,
             level_base_bytes: 256 << 20,
             level_ratio: 10,
@@ -229,7 +229,8 @@ impl Options {
         log_bytes_max: u64;
         /// How the log is made durable. Default: [`LogSync::Auto`].
         log_sync: LogSync;
-        /// Most log frames in flight at once. 1 to 63. Default: 16.
+        /// Most log frames in flight at once: more of them, each with fewer commits, pay where processors are many and the device is
+        /// fast. 1 to 63. Default: 2.
         log_frames_in_flight: usize;
         /// Size at which a table is finished and the next one begun, in bytes. 16 KiB to 4 GiB. Default: 32 MiB.
         table_bytes: u64;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustlite_io::{AlignedBuffer, LogLane, LogSegment};
 
+use crate::commit::gather::Gathering;
 use crate::commit::publish::Ticket;
 use crate::error::{Error, Result};
 use crate::key::Sequence;
@@ -51,6 +52,7 @@ struct Frame {
     last: (Header, usize),
     /// Somebody who waits for this frame, to be asked to lead it.
     first_ticket: Ticket,
+    commits: u32,
     end: Lsn,
 }
 
@@ -62,6 +64,7 @@ pub(crate) struct LeadFrame {
     offset: u64,
     /// Here until the frame is submitted, and again when it is written.
     buffer: Option<AlignedBuffer>,
+    commits: u32,
     end: Lsn,
 }
 
@@ -107,6 +110,7 @@ pub(crate) struct LogWriter {
     /// Older segments, oldest first.
     live: VecDeque<Live>,
     scratch: Vec<u8>,
+    gathering: Arc<Gathering>,
 }
 
 impl LogWriter {
@@ -134,7 +138,18 @@ impl LogWriter {
             sync_waiters: VecDeque::new(),
             live,
             scratch: Vec::new(),
+            gathering: Arc::default(),
         }
+    }
+
+    /// What says how long a leader lets a frame fill.
+    pub(crate) fn gathering(&self) -> &Arc<Gathering> {
+        &self.gathering
+    }
+
+    /// Commits in frames that nobody leads yet.
+    fn waiting_commits(&self) -> u32 {
+        self.sealed.iter().chain(&self.open).map(|frame| frame.commits).sum()
     }
 
     /// Where the next entry goes.
@@ -238,15 +253,18 @@ impl LogWriter {
                 buffer,
                 last: (header, 0),
                 first_ticket: entry.ticket,
+                commits: 0,
                 end: 0,
             }
         });
         let at = open.buffer.len();
         open.last = (header, at);
+        open.commits += 1;
         open.buffer.extend_from_slice(&header.encode(seed));
         open.buffer.extend_from_slice(entry.payload);
         open.buffer.resize(at + entry_bytes(entry.payload.len()));
         self.end += entry_bytes(entry.payload.len()) as u64;
+        self.gathering.set_gathered(self.waiting_commits());
         self.end
     }
 
@@ -291,6 +309,11 @@ impl LogWriter {
         Ok(self.end)
     }
 
+    /// True if a frame could be led at once.
+    pub(crate) fn has_idle_lane(&self) -> bool {
+        !self.idle_lanes.is_empty()
+    }
+
     /// Hands out the oldest waiting frame, if there is one and a lane is idle.
     pub(crate) fn lead_frame(&mut self) -> Option<LeadFrame> {
         if self.idle_lanes.is_empty() {
@@ -302,11 +325,13 @@ impl LogWriter {
         let frame = self.sealed.pop_front()?;
         let lane = self.idle_lanes.pop().expect("checked above");
         self.in_flight.push_back((frame.end, false));
+        self.gathering.set_gathered(self.waiting_commits());
         Some(LeadFrame {
             lane,
             file: frame.file,
             offset: frame.offset,
             buffer: Some(frame.buffer),
+            commits: frame.commits,
             end: frame.end,
         })
     }
@@ -322,6 +347,7 @@ impl LogWriter {
             self.in_flight.pop_front();
             self.durable = self.durable.max(end);
         }
+        self.gathering.expect(frame.commits + self.waiting_commits());
         let waiting = self.sealed.front().or(self.open.as_ref());
         (self.durable, waiting.map(|frame| frame.first_ticket))
     }

@@ -3,7 +3,8 @@
 //! 1. **Stall** ([`stall`]): a delay that grows smoothly with compaction debt; a wait only when memory would be exceeded.
 //! 2. **Enqueue**, under the one commit lock: check a transaction's condition against what was written lately ([`recent`]), assign sequence numbers and a ticket, and place the batch in the log ([`log_writer`]).
 //!    A `Buffered` batch is *stored* (copied into the mapped segment: no system call). A `Sync` batch joins the open *frame*.
-//! 3. **Lead**: if a lane to the device is idle, the committer seals the open frame and submits it. Up to K frames are in flight.
+//! 3. **Lead**: if a lane to the device is idle, the committer seals the open frame and submits it, once those who wrote lately have
+//!    had a moment to join ([`gather`]). Up to K frames are in flight.
 //! 4. **Apply** the batch to the memtable while the device writes; members of a frame apply in parallel.
 //! 5. **Wait** for the device (leader) or for the leader (everybody else).
 //! 6. **Publish** ([`publish`]): tickets become visible strictly in order, each as soon as it is applied and as durable as it asked for.
@@ -27,6 +28,7 @@
 
 pub(crate) mod driver;
 pub(crate) mod future;
+pub(crate) mod gather;
 pub(crate) mod log_writer;
 pub(crate) mod pipeline;
 pub(crate) mod publish;

@@ -9,6 +9,7 @@ use rustlite_io::Clock;
 
 use crate::batch::{Records, WriteBatch};
 use crate::commit::driver::DriverSignal;
+use crate::commit::gather::Gathering;
 use crate::commit::log_writer::{LeadFrame, LeadSync, LogWriter, NewEntry, Placement};
 use crate::commit::publish::{Publisher, Ticket, Waiter, Wake};
 use crate::commit::recent::{Admission, CommitCheck, Footprint, RecentWrites};
@@ -57,6 +58,7 @@ pub(crate) struct CommitPipeline {
     wake_background: Box<dyn Fn() + Send + Sync>,
     /// Wakes the thread that leads for commits behind futures.
     driver: DriverSignal,
+    gathering: Arc<Gathering>,
 }
 
 struct State {
@@ -94,8 +96,8 @@ struct Enqueued {
     lead: Option<LeadFrame>,
     /// True if the commit waits for a frame or a sync that somebody must lead.
     needs_leader: bool,
-    /// True if the commit must see to a sync of stores.
-    wants_sync: bool,
+    /// True if the commit must see to a sync of stores, or to a frame that others are still expected to join.
+    must_lead: bool,
     /// True if no device stands between the commit and its publication.
     briefly: bool,
 }
@@ -119,6 +121,7 @@ enum NotYet {
 impl CommitPipeline {
     pub(crate) fn new(start: CommitStart) -> Self {
         let durable = start.log.as_ref().map_or(Lsn::MAX, LogWriter::end);
+        let gathering = start.log.as_ref().map(|log| Arc::clone(log.gathering()));
         Self {
             publisher: Publisher::new(start.next_sequence - 1, durable),
             state: Mutex::new(State {
@@ -139,6 +142,7 @@ impl CommitPipeline {
             room: Condvar::new(),
             wake_background: start.wake_background,
             driver: DriverSignal::default(),
+            gathering: gathering.unwrap_or_default(),
         }
     }
 
@@ -174,7 +178,7 @@ impl CommitPipeline {
         if let Some(frame) = commit.lead.take() {
             self.finish_frame(frame);
         }
-        if commit.wants_sync {
+        if commit.must_lead {
             self.lead();
         }
         self.settle(&commit)?;
@@ -332,7 +336,7 @@ impl CommitPipeline {
         if sequence + u64::from(batch.count()) > SEQUENCE_MAX {
             return Err(Error::invalid("the database has used up its 2^56 sequence numbers"));
         }
-        let (needs_lsn, wants_sync, briefly, lead) = match &mut state.log {
+        let (needs_lsn, must_lead, briefly, lead) = match &mut state.log {
             None => (0, false, true, None),
             Some(log) => {
                 let entry = NewEntry {
@@ -346,8 +350,10 @@ impl CommitPipeline {
                 match log.place(&entry)? {
                     Placement::Store(lsn) => (if sync { lsn } else { 0 }, sync, !sync, None),
                     Placement::Frame(lsn) => {
-                        let leads = waiter == Waiter::Thread;
-                        (lsn, false, false, if leads { log.lead_frame() } else { None })
+                        let leads = waiter == Waiter::Thread && log.has_idle_lane();
+                        let at_once = leads && self.gathering.is_complete();
+                        let lead = if at_once { log.lead_frame() } else { None };
+                        (lsn, leads && !at_once && !self.gathering.is_held(), false, lead)
                     }
                 }
             }
@@ -363,7 +369,7 @@ impl CommitPipeline {
             memtable,
             lead,
             needs_leader: needs_lsn > 0,
-            wants_sync,
+            must_lead,
             briefly,
         }))
     }
@@ -441,12 +447,19 @@ impl CommitPipeline {
     /// Leads whatever there is to lead: a waiting frame, or the sync that stored `Sync` commits wait for. False if there is nothing,
     /// or writes have failed.
     fn lead(&self) -> bool {
+        let leads_frames = self.gathering.hold();
+        if leads_frames {
+            self.gathering.wait(&*self.clock);
+        }
         let (frame, sync) = {
             let mut state = self.lock();
+            if leads_frames {
+                self.gathering.release();
+            }
             let Some(log) = state.log.as_mut().filter(|_| self.poison.get().is_none()) else {
                 return false;
             };
-            match log.lead_frame() {
+            match if leads_frames { log.lead_frame() } else { None } {
                 Some(frame) => (Some(frame), None),
                 None => (None, log.lead_sync()),
             }
