@@ -12,6 +12,7 @@ use crate::limits::{KEYSPACE_NAME_BYTES_MAX, KEYSPACE_PREFIX_BYTES, LEVELS};
 use crate::options::WriteOptions;
 use crate::read::get::lookup;
 use crate::read::iter::{Cursor, Iter, bounded_range, keyspace_range, prefix_range};
+use crate::read::multi_get::multi_get;
 use crate::read::pinned::PinnedValue;
 use crate::snapshot::{KeyspaceSnapshot, Snapshot};
 
@@ -115,15 +116,8 @@ impl Keyspace {
     /// As [`get`](Self::get).
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>> {
         self.check_readable()?;
-        self.handle.core.with_view(|view, sequence| {
-            keys.iter()
-                .map(|key| {
-                    let key = FullKey::new(self.id(), key.as_ref())?;
-                    let found = lookup(view, key.as_slice(), sequence)?;
-                    Ok(found.map(|found| found.as_slice().to_vec()))
-                })
-                .collect()
-        })
+        let id = self.id();
+        self.handle.core.with_view(|view, sequence| multi_get(view, sequence, id, keys))
     }
 
     /// Whether a key has a value.

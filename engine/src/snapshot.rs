@@ -9,6 +9,7 @@ use crate::key::KeyspaceId;
 use crate::keyspace::{FullKey, Keyspace};
 use crate::read::get::{Found, lookup};
 use crate::read::iter::{Cursor, Iter, ReadPoint, bounded_range, keyspace_range, prefix_range};
+use crate::read::multi_get::multi_get;
 use crate::read::pinned::PinnedValue;
 
 /// The database as it was at one moment: every read through it sees the same state, whatever is written since.
@@ -96,7 +97,7 @@ impl KeyspaceSnapshot {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>> {
-        keys.iter().map(|key| self.get(key)).collect()
+        multi_get(&self.point.view, self.point.sequence, self.keyspace, keys)
     }
 
     /// Whether a key has a value.

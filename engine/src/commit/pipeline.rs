@@ -1,5 +1,6 @@
 //! `CommitPipeline`: the numbered stages of `commit/mod.rs`, as code.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -658,23 +659,25 @@ impl CommitPipeline {
     }
 }
 
+thread_local! {
+    /// Where the thread inserted last: single puts in key order go on from there, as the records of a sorted batch do.
+    static SPLICE: RefCell<Splice> = RefCell::default();
+}
+
 /// Inserts a batch's records.
 pub(crate) fn apply(memtable: &Memtable, batch: &[u8], first: Sequence) -> Result<()> {
-    let mut splice = Splice::default();
-    for (sequence, record) in (first..).zip(Records::new(batch)) {
-        let record = record.map_err(|_| Error::internal("a batch does not decode"))?;
-        if record.kind == ValueKind::RangeDelete {
-            memtable.add_range_tombstone(record.key, record.value, sequence);
-        } else {
-            memtable.insert(
-                record.key,
-                Trailer::new(sequence, record.kind),
-                record.value,
-                &mut splice,
-            )?;
+    SPLICE.with_borrow_mut(|splice| {
+        for (sequence, record) in (first..).zip(Records::new(batch)) {
+            let record = record.map_err(|_| Error::internal("a batch does not decode"))?;
+            if record.kind == ValueKind::RangeDelete {
+                memtable.add_range_tombstone(record.key, record.value, sequence);
+            } else {
+                let trailer = Trailer::new(sequence, record.kind);
+                memtable.insert(record.key, trailer, record.value, splice)?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 impl std::fmt::Debug for CommitPipeline {

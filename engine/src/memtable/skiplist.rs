@@ -58,7 +58,7 @@ pub(crate) const HEIGHT_MAX: usize = if cfg!(loom) { 2 } else { 24 };
 
 /// The nodes of this level are fences: searches begin at one of them and not at the top. High enough
 /// that the array of their heads stays in a near cache, low enough that little is left to walk.
-const FENCE_LEVEL: usize = 4;
+const FENCE_LEVEL: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// A search that is not over after so many moves at the level of the fences starts again from the
 /// top: since they were made, the list has grown too much at this place.
@@ -416,6 +416,7 @@ impl SkipList {
         }
         let mut gap = self.widest_gap();
         if reused < height {
+            debug_assert!(reused < splice.tight, "a search begins between neighbours");
             self.measure(target, &mut splice.levels[reused]);
             gap = splice.levels[reused];
         } else if let Some(fenced) = self.fenced_gap(target).filter(|_| wanted <= FENCE_LEVEL) {
@@ -471,8 +472,9 @@ impl SkipList {
     }
 
     fn enclosing_level(&self, target: Target<'_>, splice: &Splice, height: usize) -> usize {
-        // Above half the height a search from the top is as good.
-        let worthwhile = height.div_ceil(2);
+        // Above half the height a search from the top is as good. Gaps that only enclose are no place
+        // to begin: they may be as wide as the list.
+        let worthwhile = height.div_ceil(2).min(splice.tight);
         let mut level = 0;
         while level < worthwhile {
             let before = splice.levels[level].before;

@@ -18,6 +18,7 @@ pub(crate) mod get;
 pub(crate) mod iter;
 pub(crate) mod key_ranges;
 pub(crate) mod merge;
+pub(crate) mod multi_get;
 pub(crate) mod observed;
 pub(crate) mod overlay;
 pub(crate) mod pinned;

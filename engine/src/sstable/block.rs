@@ -39,6 +39,9 @@ pub(super) const HEAD_BYTES: usize = 8;
 /// Where the arrays of a block of one page mostly end.
 const ARRAYS_BYTES: usize = 448;
 
+/// Lines of a record that are brought in ahead: key and the begin of the value.
+const RECORD_LINES: usize = 3;
+
 /// Starts bringing in the arrays of a block that is about to be searched: a search touches a line of each in turn, and waiting
 /// for them together is cheaper than one after the other.
 #[inline]
@@ -263,6 +266,22 @@ impl<'a> BlockView<'a> {
             }
         }
         Some(None)
+    }
+
+    /// Starts bringing in the records whose tag is that of `hash`: mostly one.
+    pub(super) fn prefetch_records(&self, hash: u64) {
+        let tags = self.bytes.get(BLOCK_HEADER_BYTES..self.layout.prefix_at as usize);
+        let (groups, _) = tags.unwrap_or_default().as_chunks::<TAG_LANES>();
+        for (group, tags) in groups.iter().enumerate() {
+            let mut matches = match_tags(tags, tag_of(hash));
+            while matches != 0 {
+                let index = group * TAG_LANES + matches.trailing_zeros() as usize;
+                matches &= matches - 1;
+                let record = self.record_offset(index).and_then(|at| self.bytes.get(at..));
+                let lines = record.unwrap_or_default().chunks(64);
+                lines.take(RECORD_LINES).for_each(prefetch);
+            }
+        }
     }
 
     /// Like [`find`](Self::find), where the newest version in the block is too new.

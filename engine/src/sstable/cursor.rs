@@ -19,8 +19,9 @@ use crate::key::Trailer;
 /// How far a scan reads ahead, in bytes.
 const WINDOW_BYTES: u64 = 256 << 10;
 
-/// Blocks in a row that make a scan.
+/// Blocks in a row that make a scan of what is not in memory, and of what probably is: asking the kernel costs more there than it gains.
 const SCAN_BLOCKS: u32 = 2;
+const SCAN_BLOCKS_KNOWN: u32 = 16;
 
 /// A position in a table.
 #[derive(Debug)]
@@ -57,7 +58,8 @@ impl TableCursor {
         let Some(place) = self.table.index.place(&self.table.map, index) else {
             return Ok(false);
         };
-        if self.walked >= SCAN_BLOCKS {
+        let known = self.table.is_verified(index);
+        if self.walked >= if known { SCAN_BLOCKS_KNOWN } else { SCAN_BLOCKS } {
             self.read_ahead(place, index > self.index);
         }
         self.block = self.table.data_block(index, place)?;

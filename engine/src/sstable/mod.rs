@@ -31,5 +31,5 @@ pub(crate) use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
 pub(crate) use meta::TableMeta;
 pub(crate) use stream::TableStream;
-pub(crate) use table::{Table, TableEnv, TableValue};
+pub(crate) use table::{BlockHint, Table, TableEnv, TableValue};
 pub(crate) use writer::{TableOptions, TableWriter};

@@ -66,6 +66,11 @@ pub(crate) struct TableValue {
     range: Range<usize>,
 }
 
+/// Where a block lies in its table's map that a lookup will search.
+pub(crate) struct BlockHint {
+    range: Range<usize>,
+}
+
 /// The payload of a data block: a range of the map, or a decompressed block.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DataBlock {
@@ -163,6 +168,33 @@ impl Table {
         Ok(None)
     }
 
+    /// Starts bringing in the arrays of the block that a [`get`](Self::get) of `key` will search, if it is one that lies in memory.
+    pub(crate) fn prefetch_block(&self, key: &[u8]) -> Option<BlockHint> {
+        let index = self.index.find(&self.map, key)?;
+        let place = self.index.place(&self.map, index)?;
+        if place.codec != Codec::None || !self.is_verified(index) {
+            return None;
+        }
+        let range = place.offset as usize..place.end as usize - BLOCK_TRAILER_BYTES;
+        prefetch_arrays(self.map.get(range.clone())?);
+        Some(BlockHint { range })
+    }
+
+    /// Starts bringing in the records of a block whose keys may have this hash.
+    pub(crate) fn prefetch_record(&self, block: &BlockHint, hash: u64) {
+        if let Some(view) = self.map.get(block.range.clone()).and_then(BlockView::parse) {
+            view.prefetch_records(hash);
+        }
+    }
+
+    /// True if the block was brought in and verified before.
+    #[inline]
+    pub(super) fn is_verified(&self, index: usize) -> bool {
+        let bit = 1 << (index % u64::BITS as usize);
+        let word = self.verified.get(index / u64::BITS as usize);
+        word.is_some_and(|word| word.load(Relaxed) & bit != 0)
+    }
+
     /// The bytes of a value that [`get`](Self::get) of this table found.
     #[inline]
     pub(crate) fn value<'a>(&'a self, value: &'a TableValue) -> &'a [u8] {
@@ -228,13 +260,10 @@ impl Table {
         if place.codec != Codec::None {
             return self.compressed_block(place);
         }
-        let bit = 1 << (index % u64::BITS as usize);
-        let word = self.verified.get(index / u64::BITS as usize);
-        let verified = word.is_some_and(|word| word.load(Relaxed) & bit != 0);
-        if !verified || self.env.verify_always {
+        if !self.is_verified(index) || self.env.verify_always {
             self.bring_in(place)?;
-            if let Some(word) = word {
-                word.fetch_or(bit, Relaxed);
+            if let Some(word) = self.verified.get(index / u64::BITS as usize) {
+                word.fetch_or(1 << (index % u64::BITS as usize), Relaxed);
             }
         }
         let range = place.offset as usize..place.end as usize - BLOCK_TRAILER_BYTES;

@@ -115,3 +115,21 @@ fn heights_halve_from_level_to_level() {
         assert!(counts[height].abs_diff(expected) < expected / 5 + 10, "{counts:?}");
     }
 }
+
+#[test]
+fn one_path_through_keys_in_no_order_is_never_followed_where_it_is_wide() {
+    let mut random = Random::from_environment();
+    let count = if cfg!(miri) { 200 } else { 30_000 };
+    let list = SkipList::new(0).expect("there is memory");
+    let mut splice = Splice::default();
+    for sequence in 1..=count {
+        // Enough different keys that fences are made, and now and then a neighbour of the last one.
+        let number = random.below(1 << 20) << 32 | random.below(1 << 30);
+        for near in 0..=random.below(4) / 3 {
+            let key = (number + near).to_be_bytes();
+            list.insert(&key, trailer(2 * sequence + near), b"", &mut splice).unwrap();
+        }
+    }
+    assert!(list.fences.current().is_some(), "the list is large enough for fences");
+    check_links(&list);
+}
