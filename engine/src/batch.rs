@@ -5,13 +5,17 @@
 //! record = kind (1 byte) | key length (varint) | full key | value length (varint) | value
 //! ```
 //!
-//! A delete has an empty value; a range delete's value is its exclusive end, a full key. The bytes are the same in memory, in the
+//! A delete has an empty value; a range delete's value is its exclusive end, a full key. The value of a put that expires begins with
+//! eight bytes that say when (`kinds/expiry.rs`). The bytes are the same in memory, in the
 //! log and when they are applied, so nothing is encoded twice. Record *i* of a batch gets the batch's first sequence number plus *i*.
+
+use std::time::Duration;
 
 use crate::coding::{Decoder, put_varint};
 use crate::error::{Error, Result};
 use crate::key::{KeyspaceId, ValueKind};
 use crate::keyspace::Keyspace;
+use crate::kinds::expiry::{EXPIRY_BYTES, Millis, lifetime};
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, FULL_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
@@ -38,6 +42,8 @@ pub struct WriteBatch {
     count: u32,
     error: Option<Error>,
     origin: Option<Origin>,
+    /// True if a record needs the rules of its keyspace to be complete.
+    special: bool,
 }
 
 /// The open database whose keyspaces a batch uses. Keyspaces are numbers in the batch, and mean something in that database only.
@@ -68,6 +74,18 @@ impl WriteBatch {
         self
     }
 
+    /// Sets a key of the default keyspace to a value that expires `ttl` after the batch is written. See
+    /// [`Keyspace::put_expiring`].
+    pub fn put_expiring(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> &mut Self {
+        self.add_expiring(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref(), ttl);
+        self
+    }
+
     /// Removes a key of the default keyspace; it need not exist.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
         self.add(ValueKind::Delete, KeyspaceId::DEFAULT, key.as_ref(), &[]);
@@ -89,6 +107,20 @@ impl WriteBatch {
     ) -> &mut Self {
         if self.accepts(keyspace) {
             self.add(ValueKind::Put, keyspace.id(), key.as_ref(), value.as_ref());
+        }
+        self
+    }
+
+    /// Sets a key of a keyspace to a value that expires `ttl` after the batch is written. See [`Keyspace::put_expiring`].
+    pub fn put_expiring_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> &mut Self {
+        if self.accepts(keyspace) {
+            self.add_expiring(keyspace.id(), key.as_ref(), value.as_ref(), ttl);
         }
         self
     }
@@ -138,6 +170,7 @@ impl WriteBatch {
         self.count = 0;
         self.error = None;
         self.origin = None;
+        self.special = false;
     }
 
     /// False, and the batch refused, if the keyspace was dropped or belongs to another database than those before.
@@ -166,6 +199,47 @@ impl WriteBatch {
             return;
         }
         self.push(kind, keyspace, key, value.len(), |bytes| bytes.extend_from_slice(value));
+    }
+
+    fn add_expiring(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8], ttl: Duration) {
+        if let Err(error) = check_key(key).and_then(|()| check_value(value)) {
+            self.refuse(error);
+            return;
+        }
+        self.special = true;
+        self.push_expiring(keyspace, key, lifetime(ttl), value);
+    }
+
+    /// Adds a value that expires. The key and the value were checked.
+    pub(crate) fn push_expiring(
+        &mut self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        when: Millis,
+        value: &[u8],
+    ) {
+        let len = EXPIRY_BYTES + value.len();
+        self.push(ValueKind::PutExpiring, keyspace, key, len, |bytes| {
+            bytes.extend_from_slice(&when.to_le_bytes());
+            bytes.extend_from_slice(value);
+        });
+    }
+
+    /// Adds a record of another batch.
+    pub(crate) fn push_as_is(
+        &mut self,
+        kind: ValueKind,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: &[u8],
+    ) {
+        self.push(kind, keyspace, key, value.len(), |bytes| bytes.extend_from_slice(value));
+    }
+
+    /// True if records need the rules of their keyspaces to be complete.
+    #[inline]
+    pub(crate) fn is_special(&self) -> bool {
+        self.special
     }
 
     fn add_range(&mut self, keyspace: KeyspaceId, start: &[u8], end: &[u8]) {
@@ -303,6 +377,9 @@ impl<'a> Records<'a> {
         let sound = match kind {
             ValueKind::RangeDelete => key < value,
             ValueKind::Delete => value.is_empty(),
+            ValueKind::PutExpiring => {
+                (EXPIRY_BYTES..=EXPIRY_BYTES + VALUE_BYTES_MAX).contains(&value.len())
+            }
             _ => value.len() <= VALUE_BYTES_MAX,
         };
         sound.then_some(Record { kind, key, value })

@@ -11,6 +11,7 @@ use crate::commit::pipeline::CommitPipeline;
 use crate::compaction::background::CompactionState;
 use crate::compaction::rate_limiter::RateLimiter;
 use crate::key::Sequence;
+use crate::kinds::Rules;
 use crate::manifest::VersionSet;
 use crate::options::Options;
 use crate::read::iter::ReadPoint;
@@ -27,6 +28,7 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) env: TableEnv,
     pub(crate) versions: Arc<VersionSet>,
+    pub(crate) rules: Arc<Rules>,
     pub(crate) views: Arc<ViewCell>,
     pub(crate) pipeline: CommitPipeline,
     pub(crate) snapshots: Arc<SnapshotList>,

@@ -205,6 +205,7 @@ impl Database {
         self.handle().check_open()?;
         let mut known = self.handle().known_keyspaces();
         let created = self.handle().core.versions.create_keyspace(name, options)?;
+        self.handle().core.rules.learn(&created);
         Ok(self.known_keyspace(&mut known, created.id, name))
     }
 

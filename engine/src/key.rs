@@ -28,7 +28,7 @@ pub(crate) enum ValueKind {
     Merge = 2,
     /// The value lives in a value file. Reserved.
     ValuePointer = 3,
-    /// A value that expires. Reserved.
+    /// The key has a value that expires: see `kinds/expiry.rs`.
     PutExpiring = 4,
     /// All keys from the key (inclusive) to the value (exclusive) are gone.
     RangeDelete = 5,

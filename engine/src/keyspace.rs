@@ -3,6 +3,7 @@
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::batch::{WriteBatch, check_key};
 use crate::database::Handle;
@@ -153,6 +154,53 @@ impl Keyspace {
     ) -> Result<()> {
         self.handle.write_one(options, |batch| {
             batch.put_in(self, key, value);
+        })
+    }
+
+    /// Sets a key to a value that expires `ttl` from now, with the database's durability: from then on the key is as if it had been
+    /// deleted, and compactions free its space.
+    ///
+    /// Expiry goes by the machine's clock, for every reader: a snapshot does not keep a value beyond its time. If the clock is set
+    /// back, a value may live longer, but one that compactions have removed does not return, and neither does an older value of its
+    /// key. Lifetimes are whole milliseconds, rounded up; so long a one that its end is beyond the year 500,000,000 never ends, which
+    /// is how to store a value for ever in a keyspace with a [`default_ttl`](crate::KeyspaceOptions::default_ttl).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), rustlite_engine::Error> {
+    /// use std::time::Duration;
+    /// let db = rustlite_engine::Database::in_memory()?;
+    /// db.put_expiring("session", "Ada", Duration::from_secs(3600))?;
+    /// assert!(db.contains_key("session")?);
+    /// db.put_expiring("session", "Ada", Duration::ZERO)?;
+    /// assert!(!db.contains_key("session")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_expiring(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        self.put_expiring_with(key, value, ttl, &WriteOptions::default())
+    }
+
+    /// Sets a key to a value that expires, with options of this write. See [`put_expiring`](Self::put_expiring).
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_expiring_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        self.handle.write_one(options, |batch| {
+            batch.put_expiring_in(self, key, value, ttl);
         })
     }
 

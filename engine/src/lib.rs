@@ -3,6 +3,7 @@
 //! Applications use it through the crate `rustlite`, which re-exports this public API. The modules, in the order in which data flows:
 //!
 //! * `database`, `keyspace`, `snapshot`: the handles that users hold.
+//! * `kinds`: what records mean that are more than a value.
 //! * `batch`: what a write is made of. `commit`: the one write path. `wal`: the bytes of the log.
 //! * `memtable`: what was written lately, in memory. `sstable`: tables on disk.
 //! * `manifest`: which tables are the database. `compaction`: the background work that keeps them few and sorted.
@@ -24,6 +25,7 @@ mod error;
 mod file_name;
 mod key;
 mod keyspace;
+mod kinds;
 mod limits;
 mod manifest;
 mod memtable;

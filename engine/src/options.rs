@@ -6,6 +6,7 @@ use rustlite_io::LogSync;
 
 use crate::commit::log_writer::FRAME_BYTES_MAX;
 use crate::error::{Error, Result};
+use crate::kinds::expiry::{Millis, lifetime};
 use crate::limits::BLOCK_BYTES_MAX;
 
 /// Memory of one flush or compaction thread: read-ahead of its inputs and write buffers of its output.
@@ -81,11 +82,18 @@ pub struct KeyspaceOptions {
     pub(crate) compression: Compression,
     pub(crate) filter_bits_per_key: u32,
     pub(crate) block_bytes: usize,
+    /// 0 for ever.
+    pub(crate) default_ttl_ms: Millis,
 }
 
 impl Default for KeyspaceOptions {
     fn default() -> Self {
-        Self { compression: Compression::None, filter_bits_per_key: 10, block_bytes: 4096 }
+        Self {
+            compression: Compression::None,
+            filter_bits_per_key: 10,
+            block_bytes: 4096,
+            default_ttl_ms: 0,
+        }
     }
 }
 
@@ -114,6 +122,14 @@ impl KeyspaceOptions {
     #[must_use]
     pub fn block_bytes(mut self, bytes: usize) -> Self {
         self.block_bytes = bytes;
+        self
+    }
+
+    /// How long a value lives that is put without a lifetime of its own, in whole milliseconds, rounded up; zero, the default, for
+    /// ever. See [`Keyspace::put_expiring`](crate::Keyspace::put_expiring).
+    #[must_use]
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.default_ttl_ms = lifetime(ttl);
         self
     }
 

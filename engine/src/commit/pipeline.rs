@@ -17,10 +17,11 @@ use crate::commit::recent::{Admission, CommitCheck, Footprint, RecentWrites};
 use crate::commit::stall::Stall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Sequence, Trailer, ValueKind};
+use crate::kinds::Rules;
 use crate::limits::SEQUENCE_MAX;
 use crate::memtable::{Memtable, Splice};
 use crate::options::Durability;
-use crate::read::view::{FrozenMemtable, View, ViewCell};
+use crate::read::view::{FrozenMemtable, ViewCell};
 use crate::wal::Lsn;
 use crate::wal::entry::payload_hash;
 use crate::wal::segment::SegmentFile;
@@ -48,6 +49,7 @@ pub(crate) struct CommitPipeline {
     limits: CommitLimits,
     stall: Stall,
     clock: Arc<dyn Clock>,
+    rules: Arc<Rules>,
     poison: OnceLock<Error>,
     /// Set, under the commit lock, when the first transaction begins; never reset. Who reads it too early finds out under the lock.
     keeps_footprints: AtomicBool,
@@ -82,6 +84,7 @@ pub(crate) struct CommitStart {
     pub(crate) limits: CommitLimits,
     pub(crate) stall: Stall,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rules: Arc<Rules>,
     pub(crate) wake_background: Box<dyn Fn() + Send + Sync>,
     /// Where the log stood when the active memtable was begun.
     pub(crate) memtable_begin: Lsn,
@@ -137,6 +140,7 @@ impl CommitPipeline {
             limits: start.limits,
             stall: start.stall,
             clock: start.clock,
+            rules: start.rules,
             poison: OnceLock::new(),
             keeps_footprints: AtomicBool::new(false),
             flush_error: Mutex::new(None),
@@ -245,6 +249,7 @@ impl CommitPipeline {
         if batch.is_empty() {
             return Ok(None);
         }
+        let batch = &*self.rules.complete(batch)?;
         if let Some(nap) = self.stall.nap(batch.size_bytes()) {
             self.clock.sleep(nap);
         }
@@ -405,7 +410,7 @@ impl CommitPipeline {
             let frozen =
                 FrozenMemtable { memtable: Arc::clone(&view.active), last_sequence, log_end };
             let all = std::iter::once(Arc::new(frozen)).chain(view.frozen.iter().cloned());
-            View::new(Arc::clone(&next), all.collect(), Arc::clone(&view.version))
+            view.with_memtables(Arc::clone(&next), all.collect())
         });
         (self.wake_background)();
         Ok(next)

@@ -142,7 +142,7 @@ fn flush_loop(core: &Core) {
 /// Makes tables of a frozen memtable, and a version of the tables.
 fn flush(core: &Core, frozen: &Arc<FrozenMemtable>) -> Result<()> {
     let boundaries = core.snapshots.boundaries(|| core.pipeline.visible());
-    let retention = Retention::new(boundaries, false);
+    let retention = Retention::new(boundaries, false, &core.rules);
     let tables = write_tables(&core.output_context(false), frozen, &retention)?;
     let written: u64 = tables.iter().map(|new| new.meta.file_bytes).sum();
     let edit = VersionEdit {
@@ -243,6 +243,7 @@ impl Core {
             options: &self.options,
             running: &state.running,
             cursors: &state.cursors,
+            now: self.rules.now(),
         }
     }
 
@@ -288,7 +289,7 @@ impl Core {
             return Ok(());
         }
         let boundaries = self.snapshots.boundaries(|| self.pipeline.visible());
-        let retention = Retention::new(boundaries, plan.bottommost);
+        let retention = Retention::new(boundaries, plan.bottommost, &self.rules);
         let running = self.compactions().running.len();
         let context = JobContext {
             output: self.output_context(true),
@@ -358,7 +359,12 @@ impl Core {
                 !flushed.is_some_and(|flushed| Arc::ptr_eq(frozen, flushed))
             };
             let frozen = view.frozen.iter().filter(stays).cloned().collect();
-            View::new(Arc::clone(&view.active), frozen, Arc::clone(version))
+            View::new(
+                Arc::clone(&view.active),
+                frozen,
+                Arc::clone(version),
+                Arc::clone(&view.rules),
+            )
         });
         self.update_pressure(version);
     }

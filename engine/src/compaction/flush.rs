@@ -19,9 +19,12 @@ pub(crate) fn write_tables(
     let mut cursor = frozen.memtable.cursor();
     cursor.seek_to_first()?;
     while cursor.valid() {
-        if let Some(trailer) = filter.keep(cursor.key(), cursor.trailer()) {
-            output.add(cursor.key(), trailer, cursor.value())?;
-        }
+        filter.push(
+            cursor.key(),
+            cursor.trailer(),
+            cursor.value(),
+            &mut |key, trailer, value| output.add(key, trailer, value),
+        )?;
         cursor.next()?;
     }
     output.complete(None)

@@ -148,9 +148,9 @@ fn merge_part(
         if part.to.as_ref().is_some_and(|to| key >= to.as_slice()) {
             break;
         }
-        if let Some(trailer) = filter.keep(key, merge.trailer()) {
-            output.add(key, trailer, merge.value())?;
-        }
+        filter.push(key, merge.trailer(), merge.value(), &mut |key, trailer, value| {
+            output.add(key, trailer, value)
+        })?;
         until_check -= 1;
         if until_check == 0 {
             until_check = RECORDS_PER_CHECK;

@@ -5,13 +5,15 @@
 //!
 //! The most urgent level goes first (level 0 by its sub-levels, the others by size against target). Within a level the table goes
 //! first that costs the least rewriting below for its size, tombstone-dense ones before others. When no level is over its
-//! target, tables that consist of tombstones are sent down to what they delete.
+//! target, tables that consist of tombstones are sent down to what they delete, and tables of which more than half has expired are
+//! rewritten where they are, which leaves tombstones of them or nothing.
 
 use std::sync::Arc;
 
 use crate::compaction::plan::{KeyRange, Plan, Reason, Running, is_tombstone_dense};
 use crate::compaction::targets::{LAST_LEVEL, LevelTargets, level0_score};
 use crate::file_name::FileNumber;
+use crate::kinds::expiry::Millis;
 use crate::limits::LEVELS;
 use crate::manifest::{TableHandle, Version};
 use crate::options::Options;
@@ -32,6 +34,8 @@ pub(crate) struct PickerInput<'a, T = Table> {
     pub(crate) options: &'a Options,
     pub(crate) running: &'a Running,
     pub(crate) cursors: &'a Cursors,
+    /// Unix time, for what has expired.
+    pub(crate) now: Millis,
 }
 
 impl<T> Clone for PickerInput<'_, T> {
@@ -75,6 +79,7 @@ pub(crate) fn pick<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
             _ => pick_level(input, level, targets.excess(version, level)),
         })
         .or_else(|| pick_tombstones(input))
+        .or_else(|| pick_expired(input, targets.base_level))
 }
 
 /// A plan, if it can run beside the running ones.
@@ -284,6 +289,24 @@ fn pick_tombstones<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
     })
 }
 
+/// A plan that frees the space of what has expired.
+fn pick_expired<T>(input: PickerInput<'_, T>, base_level: usize) -> Option<Plan<T>> {
+    let is_expired = |table: &&Arc<TableHandle<T>>| table.meta.is_expired(input.now);
+    let level0 = input.version.l0().iter().flat_map(|run| run.tables());
+    let from_level0 = level0.filter(is_expired).find_map(|table| {
+        let (lo, hi) = (Some(&*table.meta.smallest), Some(&*table.meta.largest));
+        pick_level0(input, base_level, Reason::Expired, Some(Bounds { lo, hi }))
+    });
+    from_level0.or_else(|| {
+        (1..LEVELS).find_map(|level| {
+            let mut tables = input.version.run(level).tables().iter().filter(is_expired);
+            tables.find_map(|table| {
+                plan_for(input, (level, level), vec![Arc::clone(table)], Reason::Expired)
+            })
+        })
+    })
+}
+
 /// A range of keys, both bounds inclusive; `None` is no bound.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds<'a> {
@@ -336,7 +359,10 @@ pub(crate) fn pick_range<T>(
     let mut stale = in_range(bottom);
     stale.retain(|table| {
         let meta = &table.meta;
-        let clean = meta.deletions == 0 && meta.range_tombstones == 0 && meta.largest_sequence == 0;
+        let clean = meta.deletions == 0
+            && meta.expiring == 0
+            && meta.range_tombstones == 0
+            && meta.largest_sequence == 0;
         meta.number < rewrite_before && !clean
     });
     if stale.is_empty() {

@@ -9,6 +9,9 @@ use crate::key::Sequence;
 use crate::manifest::LiveFiles;
 use crate::manifest::tests::{Random, files, handle, key, meta};
 
+/// Unix time, in milliseconds.
+const NOW: Millis = 1_000_000;
+
 fn options() -> Options {
     Options::new().table_bytes(1000).level_base_bytes(4000).level_ratio(4).l0_compaction_trigger(2)
 }
@@ -23,7 +26,8 @@ fn version(tables: &[(usize, u64, &str, &str)]) -> Version<()> {
 
 fn shown(version: &Version<()>, running: &Running) -> String {
     let options = options();
-    let input = PickerInput { version, options: &options, running, cursors: &Cursors::default() };
+    let input =
+        PickerInput { version, options: &options, running, cursors: &Cursors::default(), now: NOW };
     pick(input).map_or_else(|| "nothing".into(), |plan| plan.to_string())
 }
 
@@ -171,8 +175,13 @@ fn a_requested_range_sinks_to_its_bottom_and_is_rewritten_there_once() {
     let (lo, hi) = (key("b"), key("d"));
     let bounds = Bounds { lo: Some(&lo), hi: Some(&hi) };
     let shown = |version: &Version<()>, running: &Running, before| {
-        let input =
-            PickerInput { version, options: &options, running, cursors: &Cursors::default() };
+        let input = PickerInput {
+            version,
+            options: &options,
+            running,
+            cursors: &Cursors::default(),
+            now: NOW,
+        };
         match pick_range(input, bounds, before) {
             RangePick::Plan(plan) => plan.to_string(),
             other => format!("{other:?}"),
@@ -312,6 +321,7 @@ impl Model {
             options,
             running: &self.running,
             cursors: &self.cursors,
+            now: NOW,
         }
     }
 }
@@ -392,4 +402,28 @@ fn compacting_until_nothing_is_left_ends_within_the_targets() {
         let records: usize = model.version.tables().map(|(_, table)| table.table.len()).sum();
         assert_eq!(records, model.newest.len(), "no old version is left");
     }
+}
+
+#[test]
+fn tables_that_have_expired_are_rewritten_in_place_and_left_alone_before() {
+    let idle = Running::default();
+    let expiring = |number, lo: &str, hi: &str, when| TableMeta {
+        expiring: 100,
+        half_expired_at: when,
+        ..meta(number, lo, hi, (number, number))
+    };
+    let shown_with = |level, when| {
+        let letters: Vec<String> = ('a'..='i').map(String::from).collect();
+        let below = letters.iter().zip(1..);
+        let below = below.map(|(letter, number)| (6, meta(number, letter, letter, (1, 1))));
+        let tables = below.chain([(level, expiring(20, "a", "c", when))]);
+        let tables = tables.map(|(level, meta)| (level, handle(meta))).collect();
+        shown(&Version::new(tables).unwrap(), &idle)
+    };
+    assert_eq!(shown_with(5, NOW + 1), "nothing");
+    assert_eq!(shown_with(5, NOW), "Expired L5 [20] + L5 [] below [1 2 3]");
+    assert_eq!(shown_with(0, NOW + 1), "nothing");
+    assert_eq!(shown_with(0, NOW), "Expired L0 [20] + L5 [] below [1 2 3] move");
+    let last = Version::new(vec![(6, handle(expiring(9, "a", "c", NOW)))]).unwrap();
+    assert_eq!(shown(&last, &idle), "Expired L6 [9] + L6 [] below [] bottommost");
 }

@@ -22,6 +22,8 @@ pub(crate) enum Reason {
     LevelSize,
     /// A table consists of tombstones for the most part.
     Tombstones,
+    /// Most of a table has expired.
+    Expired,
     /// Somebody asked for the range.
     Manual,
 }

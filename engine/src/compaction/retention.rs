@@ -4,8 +4,13 @@
 //! reader that there is or will be. So of each key only the newest version of each stripe is kept, and a version that a range
 //! tombstone of its own stripe covers is dropped. In the oldest stripe at the bottom of the tree, tombstones have nothing left to
 //! hide and are dropped themselves, and sequence numbers become 0, which tables store in one byte.
+//!
+//! A value that has expired is as good as deleted to every reader, snapshots included, so it is treated as a tombstone.
 
+use crate::error::Result;
 use crate::key::{Sequence, Trailer, ValueKind};
+use crate::kinds::Rules;
+use crate::kinds::expiry::{self, Millis};
 use crate::range_tombstones::RangeTombstones;
 
 /// The fixed facts of one flush or compaction.
@@ -15,12 +20,14 @@ pub(crate) struct Retention {
     boundaries: Vec<Sequence>,
     /// Nothing below the output holds older versions of its keys.
     bottommost: bool,
+    /// What has expired by now is dropped.
+    now: Millis,
 }
 
 impl Retention {
-    pub(crate) fn new(boundaries: Vec<Sequence>, bottommost: bool) -> Self {
+    pub(crate) fn new(boundaries: Vec<Sequence>, bottommost: bool, rules: &Rules) -> Self {
         debug_assert!(boundaries.is_sorted() && !boundaries.is_empty());
-        Self { boundaries, bottommost }
+        Self { boundaries, bottommost, now: rules.now() }
     }
 
     fn stripe(&self, sequence: Sequence) -> usize {
@@ -59,13 +66,19 @@ pub(crate) struct RecordFilter<'a> {
 }
 
 impl RecordFilter<'_> {
-    /// The trailer to keep the record with; `None` to drop it.
+    /// Takes the next record and gives what stays of it to `emit`.
     #[inline]
-    pub(crate) fn keep(&mut self, key: &[u8], trailer: Trailer) -> Option<Trailer> {
+    pub(crate) fn push(
+        &mut self,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        emit: &mut impl FnMut(&[u8], Trailer, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let stripe = self.retention.stripe(trailer.sequence());
         if self.stripe.is_some() && key == self.key.as_slice() {
             if self.stripe == Some(stripe) {
-                return None;
+                return Ok(());
             }
         } else {
             self.key.clear();
@@ -73,15 +86,47 @@ impl RecordFilter<'_> {
         }
         self.stripe = Some(stripe);
         if self.is_covered(key, trailer, stripe) {
-            return None;
-        }
-        if !(self.retention.bottommost && stripe == 0) {
-            return Some(trailer);
+            return Ok(());
         }
         match trailer.kind() {
-            Some(ValueKind::Delete) => None,
-            Some(ValueKind::Put) => Some(Trailer::new(0, ValueKind::Put)),
-            _ => Some(trailer),
+            Some(ValueKind::Put) => emit(key, self.settled(trailer, stripe), value),
+            Some(ValueKind::Delete) if self.hides_nothing(stripe) => Ok(()),
+            Some(ValueKind::PutExpiring) => self.push_expiring(key, trailer, value, stripe, emit),
+            _ => emit(key, trailer, value),
+        }
+    }
+
+    /// A value that has expired becomes a delete, so that it goes on hiding older versions, whatever the clock will say later.
+    #[inline(never)]
+    fn push_expiring(
+        &mut self,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        stripe: usize,
+        emit: &mut impl FnMut(&[u8], Trailer, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        if expiry::alive(value, self.retention.now)?.is_some() {
+            emit(key, self.settled(trailer, stripe), value)
+        } else if self.hides_nothing(stripe) {
+            Ok(())
+        } else {
+            emit(key, Trailer::new(trailer.sequence(), ValueKind::Delete), &[])
+        }
+    }
+
+    /// True if nothing older than this stripe's version is left anywhere.
+    #[inline]
+    fn hides_nothing(&self, stripe: usize) -> bool {
+        self.retention.bottommost && stripe == 0
+    }
+
+    /// The trailer to keep a value with.
+    #[inline]
+    fn settled(&self, trailer: Trailer, stripe: usize) -> Trailer {
+        match trailer.kind() {
+            Some(kind) if self.hides_nothing(stripe) => Trailer::new(0, kind),
+            _ => trailer,
         }
     }
 
@@ -95,55 +140,5 @@ impl RecordFilter<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(
-        boundaries: &[Sequence],
-        bottommost: bool,
-        tombstones: &[(&str, &str, Sequence)],
-        records: &[(&str, Sequence, ValueKind)],
-    ) -> Vec<(String, Sequence, ValueKind)> {
-        let retention = Retention::new(boundaries.to_vec(), bottommost);
-        let tombstones = RangeTombstones::from_tombstones(
-            tombstones.iter().map(|&(start, end, seq)| (start.into(), end.into(), seq)),
-        );
-        let mut filter = retention.filter(&tombstones);
-        records
-            .iter()
-            .filter_map(|&(key, sequence, kind)| {
-                let kept = filter.keep(key.as_bytes(), Trailer::new(sequence, kind))?;
-                Some((key.to_owned(), kept.sequence(), kept.kind().unwrap()))
-            })
-            .collect()
-    }
-
-    use ValueKind::{Delete, Put};
-
-    #[test]
-    fn without_snapshots_only_the_newest_version_stays() {
-        let records = [("a", 9, Put), ("a", 5, Put), ("b", 7, Delete), ("b", 2, Put)];
-        let kept = run(&[10], false, &[], &records);
-        assert_eq!(kept, vec![("a".into(), 9, Put), ("b".into(), 7, Delete)]);
-        assert_eq!(run(&[10], true, &[], &records), vec![("a".into(), 0, Put)]);
-    }
-
-    #[test]
-    fn every_snapshot_keeps_the_version_that_it_sees() {
-        let records =
-            [("a", 9, Put), ("a", 8, Put), ("a", 5, Delete), ("a", 4, Put), ("a", 1, Put)];
-        let kept = run(&[4, 6, 10], true, &[], &records);
-        assert_eq!(kept, vec![("a".into(), 9, Put), ("a".into(), 5, Delete), ("a".into(), 0, Put)]);
-    }
-
-    #[test]
-    fn a_range_tombstone_drops_what_it_covers_in_its_own_stripe_only() {
-        let records = [("a", 9, Put), ("b", 3, Put), ("c", 3, Put)];
-        assert_eq!(run(&[10], false, &[("a", "c", 5)], &records).len(), 2);
-        assert_eq!(run(&[4, 10], false, &[("a", "c", 5)], &records).len(), 3, "a snapshot at 4");
-        let retention = Retention::new(vec![4, 10], true);
-        let set = RangeTombstones::from_tombstones([(b"a".to_vec(), b"c".to_vec(), 5)]);
-        assert!(!retention.tombstones(&set).is_empty(), "the snapshot's version must stay hidden");
-        assert!(Retention::new(vec![10], true).tombstones(&set).is_empty());
-    }
-}
+#[path = "retention_tests.rs"]
+mod tests;

@@ -21,6 +21,11 @@
 //! tag 17 table added         level | number | file bytes | entries | deletions | range tombstones | raw bytes | flags
 //!                            | smallest sequence | sequence span (varints) | smallest key | largest key (length-prefixed)
 //!                            flags: bit 0 = the largest key itself is not covered
+//!                                   bit 1 = values expire: then how many, and when more than half of the records
+//!                                           will have, in Unix milliseconds (varints) follow the keys
+//! tag 23 keyspace settings   id | setting*    of a keyspace that the same edit creates in front of it; only what is not default
+//!                            setting = number (varint) | length (varint) | content
+//!                            1 = default lifetime of values, in milliseconds (varint)
 //! ```
 
 use crate::coding::{Decoder, put_bytes, put_varint};
@@ -46,7 +51,12 @@ const TAG_TABLE_ADDED: u64 = 17;
 const TAG_LOG_ADDED: u64 = 19;
 const TAG_LOG_REMOVED: u64 = 21;
 
+const TAG_KEYSPACE_SETTINGS: u64 = 23;
+
+const SETTING_DEFAULT_TTL: u64 = 1;
+
 const FLAG_LARGEST_EXCLUSIVE: u64 = 1;
+const FLAG_EXPIRING: u64 = 2;
 
 /// Largest file number: far beyond what a database can use, and far from overflow.
 pub(crate) const FILE_NUMBER_MAX: FileNumber = 1 << 62;
@@ -112,6 +122,13 @@ impl VersionEdit {
         }
         for keyspace in &self.keyspaces_created {
             put_field(out, TAG_KEYSPACE_CREATED, &encode_keyspace(keyspace));
+            let settings = encode_settings(&keyspace.options);
+            if !settings.is_empty() {
+                let mut content = Vec::new();
+                put_varint(&mut content, u64::from(keyspace.id.0));
+                content.extend_from_slice(&settings);
+                put_field(out, TAG_KEYSPACE_SETTINGS, &content);
+            }
         }
         for id in &self.keyspaces_dropped {
             put_numbers(out, TAG_KEYSPACE_DROPPED, &[u64::from(id.0)]);
@@ -159,6 +176,12 @@ impl VersionEdit {
             }
             TAG_NEXT_KEYSPACE => self.next_keyspace = Some(keyspace_id(field)?.0),
             TAG_KEYSPACE_CREATED => self.keyspaces_created.push(decode_keyspace(field)?),
+            TAG_KEYSPACE_SETTINGS => {
+                let id = keyspace_id(field)?;
+                let created = self.keyspaces_created.iter_mut().rfind(|created| created.id == id);
+                let created = created.ok_or(EditError::Corrupt("settings of no keyspace"))?;
+                decode_settings(field, &mut created.options)?;
+            }
             TAG_KEYSPACE_DROPPED => self.keyspaces_dropped.push(keyspace_id(field)?),
             TAG_TABLE_REMOVED => {
                 let level = level(field)?;
@@ -244,8 +267,39 @@ fn decode_keyspace(field: &mut Decoder<'_>) -> Result<KeyspaceDescriptor, EditEr
     Ok(KeyspaceDescriptor { id, name, options })
 }
 
+/// What of a keyspace's options has come after the first format, where it differs from the default.
+fn encode_settings(options: &KeyspaceOptions) -> Vec<u8> {
+    let mut out = Vec::new();
+    if options.default_ttl_ms > 0 {
+        put_numbers(&mut out, SETTING_DEFAULT_TTL, &[options.default_ttl_ms]);
+    }
+    out
+}
+
+fn decode_settings(
+    field: &mut Decoder<'_>,
+    options: &mut KeyspaceOptions,
+) -> Result<(), EditError> {
+    while !field.is_empty() {
+        let setting = field.varint().ok_or(EditError::Corrupt("keyspace setting"))?;
+        let content = field.bytes().ok_or(EditError::Corrupt("keyspace setting"))?;
+        let mut content = Decoder::new(content);
+        match setting {
+            SETTING_DEFAULT_TTL => {
+                options.default_ttl_ms = number(&mut content, u64::MAX, "default lifetime")?;
+            }
+            unknown => return Err(EditError::Unsupported(format!("keyspace setting {unknown}"))),
+        }
+        if !content.is_empty() {
+            return Err(EditError::Corrupt("bytes after the end of a keyspace setting"));
+        }
+    }
+    Ok(())
+}
+
 fn encode_table(level: usize, meta: &TableMeta) -> Vec<u8> {
     let mut out = Vec::with_capacity(48 + meta.smallest.len() + meta.largest.len());
+    let exclusive = if meta.largest_exclusive { FLAG_LARGEST_EXCLUSIVE } else { 0 };
     for number in [
         level as u64,
         meta.number,
@@ -254,7 +308,7 @@ fn encode_table(level: usize, meta: &TableMeta) -> Vec<u8> {
         meta.deletions,
         meta.range_tombstones,
         meta.raw_bytes,
-        if meta.largest_exclusive { FLAG_LARGEST_EXCLUSIVE } else { 0 },
+        exclusive | if meta.expiring > 0 { FLAG_EXPIRING } else { 0 },
         meta.smallest_sequence,
         meta.largest_sequence.saturating_sub(meta.smallest_sequence),
     ] {
@@ -262,6 +316,10 @@ fn encode_table(level: usize, meta: &TableMeta) -> Vec<u8> {
     }
     put_bytes(&mut out, &meta.smallest);
     put_bytes(&mut out, &meta.largest);
+    if meta.expiring > 0 {
+        put_varint(&mut out, meta.expiring);
+        put_varint(&mut out, meta.half_expired_at);
+    }
     out
 }
 
@@ -274,18 +332,28 @@ fn decode_table(field: &mut Decoder<'_>) -> Result<(usize, TableMeta), EditError
     let range_tombstones = number(field, i64::MAX as u64, "range tombstone count")?;
     let raw_bytes = number(field, i64::MAX as u64, "raw bytes")?;
     let flags = number(field, u64::MAX, "table flags")?;
-    if flags & !FLAG_LARGEST_EXCLUSIVE != 0 {
+    if flags & !(FLAG_LARGEST_EXCLUSIVE | FLAG_EXPIRING) != 0 {
         return Err(EditError::Unsupported(format!("table flags {flags:#x}")));
     }
     let smallest_sequence = number(field, SEQUENCE_MAX, "smallest sequence")?;
     let span = number(field, SEQUENCE_MAX - smallest_sequence, "sequence span")?;
     let smallest = field.bytes().ok_or(EditError::Corrupt("smallest key"))?;
     let largest = field.bytes().ok_or(EditError::Corrupt("largest key"))?;
+    let (expiring, half_expired_at) = if flags & FLAG_EXPIRING == 0 {
+        (0, u64::MAX)
+    } else {
+        let expiring = number(field, entries, "count of expiring records")?;
+        let expiring = Some(expiring).filter(|&count| count > 0);
+        let expiring = expiring.ok_or(EditError::Corrupt("count of expiring records"))?;
+        (expiring, number(field, u64::MAX, "time of expiry")?)
+    };
     let meta = TableMeta {
         number: table_number,
         file_bytes,
         entries,
         deletions,
+        expiring,
+        half_expired_at,
         range_tombstones,
         raw_bytes,
         smallest: smallest.to_vec(),

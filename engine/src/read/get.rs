@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Sequence, Trailer, ValueKind, hash_key};
+use crate::kinds::expiry::{self, EXPIRY_BYTES};
 use crate::manifest::TableHandle;
 use crate::memtable::{Memtable, ValueSpan};
 use crate::read::pinned::PinnedValue;
@@ -18,6 +19,8 @@ use crate::sstable::TableValue;
 pub(crate) enum Found<'v> {
     Memtable(&'v Arc<Memtable>, ValueSpan),
     Table(&'v Arc<TableHandle>, TableValue),
+    /// What took more than finding it.
+    Made(PinnedValue),
 }
 
 impl Found<'_> {
@@ -25,6 +28,7 @@ impl Found<'_> {
         match self {
             Self::Memtable(memtable, span) => memtable.value(*span),
             Self::Table(handle, value) => handle.table.value(value),
+            Self::Made(value) => value,
         }
     }
 
@@ -32,6 +36,7 @@ impl Found<'_> {
         match self {
             Self::Memtable(memtable, span) => PinnedValue::in_memtable(Arc::clone(memtable), span),
             Self::Table(handle, value) => PinnedValue::in_table(Arc::clone(handle), value),
+            Self::Made(value) => value,
         }
     }
 }
@@ -46,8 +51,15 @@ pub(crate) fn lookup<'v>(
         let tombstone = memtable.newest_covering(key, snapshot);
         match memtable.get(key, snapshot) {
             Some((trailer, span)) => {
-                let live = is_live(trailer, tombstone)?;
-                return Ok(live.then_some(Found::Memtable(memtable, span)));
+                if !is_live(trailer, tombstone) {
+                    return Ok(None);
+                }
+                let found = Found::Memtable(memtable, span);
+                return if is_plain(trailer) {
+                    Ok(Some(found))
+                } else {
+                    understand(view, trailer, found)
+                };
             }
             None if tombstone.is_some() => return Ok(None),
             None => {}
@@ -78,6 +90,9 @@ fn lookup_in_tables<'v>(
         for handle in batch.into_iter().flatten() {
             match lookup_in_table(handle, key, hash, snapshot)? {
                 Answer::Value(value) => return Ok(Some(Found::Table(handle, value))),
+                Answer::Special(trailer, value) => {
+                    return understand(view, trailer, Found::Table(handle, value));
+                }
                 Answer::Deleted => return Ok(None),
                 Answer::Unknown => {}
             }
@@ -88,6 +103,8 @@ fn lookup_in_tables<'v>(
 /// What one table says about a key.
 enum Answer {
     Value(TableValue),
+    /// Something that is more than a value.
+    Special(Trailer, TableValue),
     Deleted,
     Unknown,
 }
@@ -107,31 +124,53 @@ fn lookup_in_table(
     if table.may_contain(hash)
         && let Some((trailer, value)) = table.get(key, hash, snapshot)?
     {
-        let live = is_live(trailer, tombstone)?;
-        return Ok(if live { Answer::Value(value) } else { Answer::Deleted });
+        return Ok(if !is_live(trailer, tombstone) {
+            Answer::Deleted
+        } else if is_plain(trailer) {
+            Answer::Value(value)
+        } else {
+            Answer::Special(trailer, value)
+        });
     }
     Ok(if tombstone.is_some() { Answer::Deleted } else { Answer::Unknown })
 }
 
-/// Whether a version is a value, given the newest range tombstone of its own source that covers it.
-fn is_live(trailer: Trailer, tombstone: Option<Sequence>) -> Result<bool> {
-    if tombstone.is_some_and(|tombstone| tombstone > trailer.sequence()) {
-        return Ok(false);
-    }
-    value_kind_is_live(trailer)
+/// Whether a version is something else than a delete, given the newest range tombstone of its own source that covers it.
+#[inline]
+fn is_live(trailer: Trailer, tombstone: Option<Sequence>) -> bool {
+    trailer.kind() != Some(ValueKind::Delete)
+        && tombstone.is_none_or(|tombstone| tombstone < trailer.sequence())
 }
 
-/// Whether a point record of this kind is a value.
-///
-/// # Errors
-/// For kinds that format 1 reserves and this version cannot interpret.
-pub(crate) fn value_kind_is_live(trailer: Trailer) -> Result<bool> {
-    match trailer.kind() {
-        Some(ValueKind::Put) => Ok(true),
-        Some(ValueKind::Delete) => Ok(false),
-        other => Err(Error::new(
-            crate::error::ErrorKind::UnsupportedFormat,
-            format!("a record of kind {other:?} needs a newer RustLite"),
-        )),
+/// Whether a record's value is the user's, as it is.
+#[inline]
+pub(crate) fn is_plain(trailer: Trailer) -> bool {
+    trailer.kind() == Some(ValueKind::Put)
+}
+
+/// The value of a record that is neither a plain put nor a delete.
+#[cold]
+fn understand<'v>(view: &View, trailer: Trailer, found: Found<'v>) -> Result<Option<Found<'v>>> {
+    if trailer.kind() != Some(ValueKind::PutExpiring) {
+        return Err(unknown_kind(trailer));
     }
+    if expiry::alive(found.as_slice(), view.rules.now())?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(match found {
+        Found::Memtable(memtable, span) => {
+            Found::Made(PinnedValue::behind_expiry(Arc::clone(memtable), span))
+        }
+        Found::Table(handle, value) => Found::Table(handle, value.skip(EXPIRY_BYTES)),
+        made @ Found::Made(_) => made,
+    }))
+}
+
+/// The error for kinds that format 1 reserves and this version cannot interpret.
+#[cold]
+pub(crate) fn unknown_kind(trailer: Trailer) -> Error {
+    Error::new(
+        ErrorKind::UnsupportedFormat,
+        format!("a record of kind {:?} needs a newer RustLite", trailer.kind()),
+    )
 }

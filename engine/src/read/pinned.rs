@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::kinds::expiry::EXPIRY_BYTES;
 use crate::manifest::TableHandle;
 use crate::memtable::{Memtable, ValueSpan};
 use crate::sstable::TableValue;
@@ -20,12 +21,19 @@ pub struct PinnedValue(Owner);
 #[derive(Clone)]
 enum Owner {
     Memtable(Arc<Memtable>, ValueSpan),
+    /// Behind the time of expiry.
+    Expiring(Arc<Memtable>, ValueSpan),
     Table(Arc<TableHandle>, TableValue),
 }
 
 impl PinnedValue {
     pub(crate) fn in_memtable(memtable: Arc<Memtable>, span: ValueSpan) -> Self {
         Self(Owner::Memtable(memtable, span))
+    }
+
+    /// The user's part of a value that expires.
+    pub(crate) fn behind_expiry(memtable: Arc<Memtable>, span: ValueSpan) -> Self {
+        Self(Owner::Expiring(memtable, span))
     }
 
     pub(crate) fn in_table(table: Arc<TableHandle>, value: TableValue) -> Self {
@@ -47,6 +55,9 @@ impl Deref for PinnedValue {
         match &self.0 {
             Owner::Memtable(memtable, span) => memtable.value(*span),
             Owner::Table(handle, value) => handle.table.value(value),
+            Owner::Expiring(memtable, span) => {
+                memtable.value(*span).get(EXPIRY_BYTES..).unwrap_or_default()
+            }
         }
     }
 }

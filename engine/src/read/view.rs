@@ -10,6 +10,7 @@ use crossbeam_epoch::{self as epoch, Atomic, Owned};
 use std::sync::atomic::Ordering;
 
 use crate::key::Sequence;
+use crate::kinds::Rules;
 use crate::manifest::Version;
 use crate::memtable::Memtable;
 use crate::range_tombstones::RangeTombstones;
@@ -32,6 +33,8 @@ pub(crate) struct View {
     pub(crate) frozen: Vec<Arc<FrozenMemtable>>,
     /// The tables.
     pub(crate) version: Arc<Version>,
+    /// What records mean that are more than a value.
+    pub(crate) rules: Arc<Rules>,
     /// Range tombstones of everything but the active memtable; made when first asked for.
     settled_tombstones: OnceLock<Arc<RangeTombstones>>,
 }
@@ -41,8 +44,18 @@ impl View {
         active: Arc<Memtable>,
         frozen: Vec<Arc<FrozenMemtable>>,
         version: Arc<Version>,
+        rules: Arc<Rules>,
     ) -> Self {
-        Self { active, frozen, version, settled_tombstones: OnceLock::new() }
+        Self { active, frozen, version, rules, settled_tombstones: OnceLock::new() }
+    }
+
+    /// The same tables under other memtables.
+    pub(crate) fn with_memtables(
+        &self,
+        active: Arc<Memtable>,
+        frozen: Vec<Arc<FrozenMemtable>>,
+    ) -> Self {
+        Self::new(active, frozen, Arc::clone(&self.version), Arc::clone(&self.rules))
     }
 
     /// All memtables, newest first.

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use crate::cursor::Cursor as _;
 use crate::error::Result;
-use crate::key::{Sequence, Trailer};
+use crate::key::{Sequence, Trailer, ValueKind};
+use crate::kinds::Rules;
+use crate::kinds::expiry::{self, EXPIRY_BYTES};
 use crate::range_tombstones::RangeTombstones;
-use crate::read::get::value_kind_is_live;
+use crate::read::get::{is_plain, unknown_kind};
 use crate::read::merge::MergeCursor;
 use crate::read::observed::Observed;
 use crate::read::overlay::{OWN, Overlay, OverlayCursor};
@@ -35,6 +37,8 @@ enum State {
     On,
     /// The record is in the buffers; the merge stands before it.
     Before,
+    /// The record is in the buffers; the merge stands on it, or on an older version of its key, or behind the key.
+    Behind,
 }
 
 /// A cursor over the visible records of a range.
@@ -46,6 +50,7 @@ pub(crate) struct VisibleCursor {
     own: Option<Arc<Overlay>>,
     /// Who wants to know what was read.
     observed: Option<Arc<Observed>>,
+    rules: Arc<Rules>,
     range: KeyRange,
     state: State,
     key: Vec<u8>,
@@ -71,6 +76,7 @@ impl VisibleCursor {
             tombstones: view.range_tombstones(),
             own: None,
             observed: None,
+            rules: Arc::clone(&view.rules),
             range,
             state: State::Invalid,
             key: Vec::new(),
@@ -210,6 +216,7 @@ impl VisibleCursor {
                 self.state = State::Invalid;
                 self.merge.seek(&self.key, Trailer::NEWEST)?;
             }
+            State::Behind => self.state = State::Invalid,
         }
         self.find_forward(true)
     }
@@ -220,6 +227,10 @@ impl VisibleCursor {
             State::On => {
                 self.key.clear();
                 self.key.extend_from_slice(self.merge.key());
+                self.state = State::Invalid;
+                self.merge.seek_before(&self.key, Trailer::NEWEST)?;
+            }
+            State::Behind => {
                 self.state = State::Invalid;
                 self.merge.seek_before(&self.key, Trailer::NEWEST)?;
             }
@@ -255,7 +266,8 @@ impl VisibleCursor {
                 self.merge.next()?;
                 continue;
             }
-            if value_kind_is_live(trailer)? && !self.is_covered(key, trailer) {
+            let live = trailer.kind() != Some(ValueKind::Delete) && !self.is_covered(key, trailer);
+            if live && is_plain(trailer) {
                 self.state = State::On;
                 return Ok(());
             }
@@ -263,7 +275,12 @@ impl VisibleCursor {
             self.key.extend_from_slice(key);
             skipping = true;
             skipped = 0;
-            self.merge.next()?;
+            if !live {
+                self.merge.next()?;
+            } else if self.understand_forward(trailer)? {
+                self.state = State::Behind;
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -281,7 +298,7 @@ impl VisibleCursor {
                 let trailer = self.merge.trailer();
                 if self.sees(trailer) {
                     newest = Some(trailer);
-                    if value_kind_is_live(trailer)? {
+                    if trailer.kind() != Some(ValueKind::Delete) {
                         self.value.clear();
                         self.value.extend_from_slice(self.merge.value());
                     }
@@ -289,8 +306,9 @@ impl VisibleCursor {
                 self.merge.prev()?;
             }
             if let Some(trailer) = newest
-                && value_kind_is_live(trailer)?
+                && trailer.kind() != Some(ValueKind::Delete)
                 && !self.is_covered(&self.key, trailer)
+                && (is_plain(trailer) || self.understand_backward(trailer)?)
             {
                 self.state = State::Before;
                 return Ok(());
@@ -303,6 +321,32 @@ impl VisibleCursor {
     #[inline]
     fn sees(&self, trailer: Trailer) -> bool {
         trailer.sequence() <= self.snapshot || trailer.sequence() == OWN
+    }
+
+    /// The merge stands on a record that is neither a plain put nor a delete, and its key is in the buffer: puts the value that it
+    /// amounts to into the buffer. False if that is none.
+    #[cold]
+    fn understand_forward(&mut self, trailer: Trailer) -> Result<bool> {
+        self.value.clear();
+        self.value.extend_from_slice(self.merge.value());
+        self.understand_buffered(trailer)
+    }
+
+    /// The same, after the merge has left the key backwards; the newest visible record's value is in the buffer.
+    #[cold]
+    fn understand_backward(&mut self, trailer: Trailer) -> Result<bool> {
+        self.understand_buffered(trailer)
+    }
+
+    fn understand_buffered(&mut self, trailer: Trailer) -> Result<bool> {
+        match trailer.kind() {
+            Some(ValueKind::PutExpiring) => {
+                let alive = expiry::alive(&self.value, self.rules.now())?.is_some();
+                self.value.drain(..EXPIRY_BYTES);
+                Ok(alive)
+            }
+            _ => Err(unknown_kind(trailer)),
+        }
     }
 
     #[inline]

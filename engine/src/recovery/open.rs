@@ -14,6 +14,7 @@ use crate::core::{Core, Counters, Signals};
 use crate::database::{Database, Handle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::FileName;
+use crate::kinds::Rules;
 use crate::manifest::{DirectoryContent, LiveFiles, ManifestReader, VersionSet};
 use crate::memtable::Memtable;
 use crate::options::Options;
@@ -73,14 +74,15 @@ pub(crate) fn open(
     if writable {
         sync_log_files(&*file_system, directory)?;
     }
-    let replayed = replay_log(&env, &versions, &options, writable)?;
+    let rules = rules_of(&env, &versions);
+    let replayed = replay_log(&env, &versions, &rules, &options, writable)?;
     if writable {
         settle_log(&*file_system, directory, &replayed.tail)?;
         // Last, because the log may show that the manifest has lost its end, and then nothing must be thrown away.
         versions.remove_orphans()?;
     }
     report(directory, &replayed);
-    assemble(Parts { env, options, versions, signals, lock, replayed: Some(replayed) })
+    assemble(Parts { env, options, versions, rules, signals, lock, replayed: Some(replayed) })
 }
 
 /// Opens a database that lives in memory only.
@@ -100,7 +102,14 @@ pub(crate) fn open_in_memory(options: Options) -> Result<Database> {
         cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
         verify_always: options.verify_checksums_always,
     };
-    assemble(Parts { env, options, versions, signals, lock: None, replayed: None })
+    let rules = rules_of(&env, &versions);
+    assemble(Parts { env, options, versions, rules, signals, lock: None, replayed: None })
+}
+
+fn rules_of(env: &TableEnv, versions: &VersionSet) -> Arc<Rules> {
+    let rules = Rules::new(env.fs.clock());
+    versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));
+    rules
 }
 
 fn live_files(signals: &Arc<Signals>) -> Arc<LiveFiles> {
@@ -206,6 +215,7 @@ struct Parts {
     env: TableEnv,
     options: Options,
     versions: VersionSet,
+    rules: Arc<Rules>,
     signals: Arc<Signals>,
     lock: Option<Box<dyn FileLock>>,
     /// `None` for a database in memory.
@@ -214,7 +224,7 @@ struct Parts {
 
 /// Puts the parts together and starts the threads.
 fn assemble(parts: Parts) -> Result<Database> {
-    let Parts { env, options, versions, signals, lock, replayed } = parts;
+    let Parts { env, options, versions, rules, signals, lock, replayed } = parts;
     let clock = env.fs.clock();
     let versions = Arc::new(versions);
     let log = match &replayed {
@@ -228,7 +238,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         Some(replayed) => replayed,
         None => nothing_replayed(&options)?,
     };
-    let view = View::new(replayed.active, replayed.frozen, versions.current());
+    let view = View::new(replayed.active, replayed.frozen, versions.current(), Arc::clone(&rules));
     let views = Arc::new(ViewCell::new(view));
     let wake = Arc::clone(&signals);
     let pipeline = CommitPipeline::new(CommitStart {
@@ -243,6 +253,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         },
         stall: Stall::new(stall_limits(&options)),
         clock: Arc::clone(&clock),
+        rules: Arc::clone(&rules),
         wake_background: Box::new(move || wake.wake()),
         memtable_begin: replayed.active_begin,
         refusal: options
@@ -258,6 +269,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         options,
         env,
         versions,
+        rules,
         views,
         pipeline,
         snapshots: Arc::new(SnapshotList::default()),

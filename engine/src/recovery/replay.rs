@@ -13,6 +13,7 @@ use crate::compaction::retention::Retention;
 use crate::error::{Error, Result};
 use crate::file_name::FileName;
 use crate::key::{KeyspaceId, Sequence, Trailer, ValueKind};
+use crate::kinds::Rules;
 use crate::manifest::{VersionEdit, VersionSet};
 use crate::memtable::{Memtable, Splice};
 use crate::options::Options;
@@ -79,6 +80,7 @@ pub(crate) fn settle_log(
 pub(crate) fn replay_log(
     env: &TableEnv,
     versions: &VersionSet,
+    rules: &Arc<Rules>,
     options: &Options,
     writable: bool,
 ) -> Result<Replayed> {
@@ -86,6 +88,7 @@ pub(crate) fn replay_log(
     let mut target = Target {
         env,
         versions,
+        rules,
         options,
         writable,
         keyspaces: versions.keyspaces().iter().map(|keyspace| keyspace.id).collect(),
@@ -114,6 +117,7 @@ pub(crate) fn replay_log(
 struct Target<'a> {
     env: &'a TableEnv,
     versions: &'a VersionSet,
+    rules: &'a Arc<Rules>,
     options: &'a Options,
     writable: bool,
     keyspaces: HashSet<KeyspaceId>,
@@ -139,7 +143,7 @@ impl Target<'_> {
         });
         self.active_begin = lsn;
         if self.writable {
-            flush_recovered(self.env, self.versions, self.options, &full)
+            flush_recovered(self, &full)
         } else {
             self.frozen.insert(0, full);
             Ok(())
@@ -185,14 +189,10 @@ impl Target<'_> {
 }
 
 /// Writes a memtable as tables and makes them part of the database, before there is anybody to see it.
-fn flush_recovered(
-    env: &TableEnv,
-    versions: &VersionSet,
-    options: &Options,
-    full: &FrozenMemtable,
-) -> Result<()> {
+fn flush_recovered(target: &Target<'_>, full: &FrozenMemtable) -> Result<()> {
+    let Target { env, versions, rules, options, .. } = *target;
     let context = OutputContext { env, versions, limiter: None, table_bytes: options.table_bytes };
-    let retention = Retention::new(vec![full.last_sequence], false);
+    let retention = Retention::new(vec![full.last_sequence], false, rules);
     let tables = write_tables(&context, full, &retention)?;
     env.fs.sync_dir(&env.directory)?;
     let opened: Result<Vec<_>> = tables.iter().map(|new| Table::open(env, &new.meta)).collect();

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use crate::file_name::FileNumber;
 use crate::key::{KeyspaceId, Sequence};
+use crate::kinds::expiry::Millis;
 
 /// Facts of one finished table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub(crate) struct TableMeta {
     pub(crate) entries: u64,
     /// Point records that are deletes.
     pub(crate) deletions: u64,
+    /// Point records whose value expires.
+    pub(crate) expiring: u64,
+    /// When more than half of the point records will have expired; the largest number if that never happens.
+    pub(crate) half_expired_at: Millis,
     /// Range tombstones.
     pub(crate) range_tombstones: u64,
     /// Bytes of full keys and values of all point records, before compression.
@@ -32,6 +37,11 @@ pub(crate) struct TableMeta {
 }
 
 impl TableMeta {
+    /// True if more than half of the records have expired at `now`.
+    pub(crate) fn is_expired(&self, now: Millis) -> bool {
+        self.expiring > 0 && self.half_expired_at <= now
+    }
+
     /// The keyspace of all its keys: tables never hold more than one.
     pub(crate) fn keyspace(&self) -> KeyspaceId {
         KeyspaceId::of(&self.smallest).unwrap_or(KeyspaceId::DEFAULT)

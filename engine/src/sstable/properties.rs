@@ -3,8 +3,10 @@
 //! ```text
 //! properties = records, deletes, range tombstones, raw bytes,
 //!              smallest and largest sequence number    varints
-//!              flags u8                                1: the largest key is exclusive
+//!              flags u8                                1: the largest key is exclusive; 2: values expire
 //!              smallest key, largest key               length varint and bytes
+//!              if values expire: how many, and when
+//!              more than half of the records will have varints
 //! ```
 
 use super::meta::TableMeta;
@@ -12,6 +14,7 @@ use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::file_name::FileNumber;
 
 const LARGEST_EXCLUSIVE: u8 = 1;
+const EXPIRING: u8 = 2;
 
 /// Appends the properties to `out`.
 pub(super) fn encode_properties(meta: &TableMeta, out: &mut Vec<u8>) {
@@ -25,9 +28,14 @@ pub(super) fn encode_properties(meta: &TableMeta, out: &mut Vec<u8>) {
     ] {
         put_varint(out, number);
     }
-    out.push(if meta.largest_exclusive { LARGEST_EXCLUSIVE } else { 0 });
+    let exclusive = if meta.largest_exclusive { LARGEST_EXCLUSIVE } else { 0 };
+    out.push(exclusive | if meta.expiring > 0 { EXPIRING } else { 0 });
     put_bytes(out, &meta.smallest);
     put_bytes(out, &meta.largest);
+    if meta.expiring > 0 {
+        put_varint(out, meta.expiring);
+        put_varint(out, meta.half_expired_at);
+    }
 }
 
 /// Reads properties of the table `number`, a file of `file_bytes`.
@@ -37,7 +45,7 @@ pub(super) fn decode_properties(
     file_bytes: u64,
 ) -> Option<TableMeta> {
     let mut fields = Decoder::new(payload);
-    let meta = TableMeta {
+    let mut meta = TableMeta {
         number,
         file_bytes,
         entries: fields.varint()?,
@@ -46,13 +54,22 @@ pub(super) fn decode_properties(
         raw_bytes: fields.varint()?,
         smallest_sequence: fields.varint()?,
         largest_sequence: fields.varint()?,
-        largest_exclusive: match fields.u8()? {
-            0 => false,
-            LARGEST_EXCLUSIVE => true,
-            _ => return None,
-        },
-        smallest: fields.bytes()?.to_vec(),
-        largest: fields.bytes()?.to_vec(),
+        largest_exclusive: false,
+        expiring: 0,
+        half_expired_at: u64::MAX,
+        smallest: Vec::new(),
+        largest: Vec::new(),
     };
+    let flags = fields.u8()?;
+    if flags & !(LARGEST_EXCLUSIVE | EXPIRING) != 0 {
+        return None;
+    }
+    meta.largest_exclusive = flags & LARGEST_EXCLUSIVE != 0;
+    meta.smallest = fields.bytes()?.to_vec();
+    meta.largest = fields.bytes()?.to_vec();
+    if flags & EXPIRING != 0 {
+        meta.expiring = fields.varint().filter(|&count| count > 0)?;
+        meta.half_expired_at = fields.varint()?;
+    }
     fields.is_empty().then_some(meta)
 }

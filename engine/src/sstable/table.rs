@@ -66,6 +66,14 @@ pub(crate) struct TableValue {
     range: Range<usize>,
 }
 
+impl TableValue {
+    /// The value without its first bytes.
+    pub(crate) fn skip(mut self, bytes: usize) -> Self {
+        self.range.start = (self.range.start + bytes).min(self.range.end);
+        self
+    }
+}
+
 /// Where a block lies in its table's map that a lookup will search.
 pub(crate) struct BlockHint {
     range: Range<usize>,

@@ -10,11 +10,13 @@ use super::stream::BlockReader;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::key::{Trailer, ValueKind, compare_internal, hash_key};
+use crate::kinds::expiry::EXPIRY_BYTES;
 
 /// What the records told so far.
 struct Seen {
     entries: u64,
     deletions: u64,
+    expiring: u64,
     raw_bytes: u64,
     key: Vec<u8>,
     trailer: Trailer,
@@ -29,6 +31,7 @@ impl Table {
         let mut seen = Seen {
             entries: 0,
             deletions: 0,
+            expiring: 0,
             raw_bytes: 0,
             key: Vec::new(),
             trailer: Trailer::NEWEST,
@@ -103,6 +106,12 @@ impl Table {
         }
         seen.entries += 1;
         seen.deletions += u64::from(trailer.kind() == Some(ValueKind::Delete));
+        if trailer.kind() == Some(ValueKind::PutExpiring) {
+            seen.expiring += 1;
+            if position.value().len() < EXPIRY_BYTES {
+                return Err(self.wrong(at, format!("record {} is too short", position.index())));
+            }
+        }
         seen.raw_bytes += (key.len() + position.value().len()) as u64;
         seen.smallest_sequence = seen.smallest_sequence.min(trailer.sequence());
         seen.largest_sequence = seen.largest_sequence.max(trailer.sequence());
@@ -122,6 +131,7 @@ impl Table {
         for (what, stated, found) in [
             ("records", meta.entries, seen.entries),
             ("deletes", meta.deletions, seen.deletions),
+            ("values that expire", meta.expiring, seen.expiring),
             ("raw bytes", meta.raw_bytes, seen.raw_bytes),
         ] {
             if stated != found {

@@ -20,6 +20,7 @@ use super::tombstones::encode_tombstones;
 use crate::error::{Error, Result};
 use crate::file_name::{FileName, FileNumber};
 use crate::key::{Trailer, ValueKind, compare_internal, hash_key};
+use crate::kinds::expiry::{self, Millis};
 use crate::options::{Compression, KeyspaceOptions};
 use crate::range_tombstones::RangeTombstones;
 
@@ -66,6 +67,8 @@ pub(crate) struct TableWriter {
     ended_block: Option<(u64, Codec)>,
     index: IndexBuilder,
     hashes: Vec<u64>,
+    /// When each value that expires does so.
+    expiries: Vec<Millis>,
     last_key: Vec<u8>,
     last_trailer: Trailer,
     tombstones: RangeTombstones,
@@ -100,6 +103,7 @@ impl TableWriter {
             ended_block: None,
             index: IndexBuilder::default(),
             hashes: Vec::new(),
+            expiries: Vec::new(),
             last_key: Vec::new(),
             last_trailer: Trailer::NEWEST,
             tombstones: RangeTombstones::empty(),
@@ -108,6 +112,8 @@ impl TableWriter {
                 file_bytes: 0,
                 entries: 0,
                 deletions: 0,
+                expiring: 0,
+                half_expired_at: Millis::MAX,
                 range_tombstones: 0,
                 raw_bytes: 0,
                 smallest: Vec::new(),
@@ -157,6 +163,9 @@ impl TableWriter {
         }
         self.meta.entries += 1;
         self.meta.deletions += u64::from(trailer.kind() == Some(ValueKind::Delete));
+        if trailer.kind() == Some(ValueKind::PutExpiring) {
+            self.expiries.push(expiry::split(value)?.0);
+        }
         self.meta.raw_bytes += (key.len() + value.len()) as u64;
         self.note_sequence(trailer.sequence());
         Ok(())
@@ -264,6 +273,7 @@ impl TableWriter {
             self.index.add(&self.last_key, offset, codec);
         }
         self.settle_bounds();
+        self.settle_expiry();
         let data_end = self.offset;
         let filter = self.write_filter()?;
         let mut payload = Vec::new();
@@ -309,6 +319,15 @@ impl TableWriter {
             }
         }
         self.tombstones = tombstones;
+    }
+
+    /// When the table will be worth rewriting for what has expired in it.
+    fn settle_expiry(&mut self) {
+        self.meta.expiring = self.expiries.len() as u64;
+        let half = (self.meta.entries / 2) as usize;
+        if half < self.expiries.len() {
+            self.meta.half_expired_at = *self.expiries.select_nth_unstable(half).1;
+        }
     }
 
     fn write_filter(&mut self) -> Result<Handle> {

@@ -9,6 +9,7 @@ mod concurrency;
 mod corruption;
 mod crash_points;
 mod crash_threads;
+mod expiry;
 mod faults;
 mod hermitage;
 mod history;

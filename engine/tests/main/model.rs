@@ -9,6 +9,8 @@ use crate::support::Table;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     tables: BTreeMap<String, Table>,
+    /// The hour at which keys expire.
+    expiring: BTreeMap<(String, Vec<u8>), u64>,
 }
 
 impl Model {
@@ -23,10 +25,34 @@ impl Model {
 
     pub(crate) fn put(&mut self, name: &str, key: &[u8], value: &[u8]) {
         self.table_mut(name).insert(key.to_vec(), value.to_vec());
+        self.expiring.remove(&(name.to_owned(), key.to_vec()));
+    }
+
+    /// A value that is there until hour `until`.
+    pub(crate) fn put_until(&mut self, name: &str, key: &[u8], value: &[u8], until: u64) {
+        self.put(name, key, value);
+        self.expiring.insert((name.to_owned(), key.to_vec()), until);
+    }
+
+    /// The hour at which the key's value expires.
+    pub(crate) fn expiry(&self, name: &str, key: &[u8]) -> u64 {
+        *self.expiring.get(&(name.to_owned(), key.to_vec())).unwrap_or(&u64::MAX)
+    }
+
+    /// It has become hour `now`.
+    pub(crate) fn expire(&mut self, now: u64) {
+        let (gone, rest) =
+            std::mem::take(&mut self.expiring).into_iter().partition(|(_, until)| *until <= now);
+        self.expiring = rest;
+        let gone: BTreeMap<_, _> = gone;
+        for (name, key) in gone.into_keys() {
+            self.table_mut(&name).remove(&key);
+        }
     }
 
     pub(crate) fn delete(&mut self, name: &str, key: &[u8]) {
         self.table_mut(name).remove(key);
+        self.expiring.remove(&(name.to_owned(), key.to_vec()));
     }
 
     pub(crate) fn delete_range(&mut self, name: &str, start: &[u8], end: &[u8]) {

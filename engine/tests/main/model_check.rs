@@ -5,17 +5,21 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustlite_engine::{
     Compression, Database, Durability, IoBackend, Iter, KeyValue, Keyspace, KeyspaceOptions,
     Options, PinnedValue, Snapshot, WriteBatch,
 };
-use rustlite_io::{FileSystem, SimFileSystem};
+use rustlite_io::{FileSystem, SimClock, SimFileSystem};
 
 use crate::model::{Model, range};
 use crate::support::{
     Random, Table, budget, difference, dump, machine, open, seed, small_options, with,
 };
+
+/// Time passes in hours, so that the moments that the simulator adds by itself don't matter.
+const HOUR: Duration = Duration::from_secs(3600);
 
 const NAMES: [&str; 3] = ["default", "second", "third"];
 
@@ -25,7 +29,8 @@ type Opener = Box<dyn Fn(Options) -> Database>;
 /// Something that must go on showing what it showed when it was taken.
 enum Held {
     Snapshot(Snapshot, Model),
-    Iterator(Box<Iter>, VecDeque<KeyValue>),
+    /// With the hour at which each record expires.
+    Iterator(Box<Iter>, VecDeque<(KeyValue, u64)>),
     Value(PinnedValue, Vec<u8>),
 }
 
@@ -38,6 +43,10 @@ struct Checker {
     spaces: Vec<Keyspace>,
     model: Model,
     held: Vec<Held>,
+    /// Where time can be moved.
+    clock: Option<Arc<SimClock>>,
+    /// Hours that have passed.
+    hour: u64,
 }
 
 impl Checker {
@@ -52,6 +61,8 @@ impl Checker {
             spaces: Vec::new(),
             model: Model::default(),
             held: Vec::new(),
+            clock: None,
+            hour: 0,
         };
         checker.open(false);
         checker
@@ -100,7 +111,9 @@ impl Checker {
     fn step(&mut self) {
         let which = self.random.below(NAMES.len());
         match self.random.below(1000) {
-            0..=329 => self.put(which),
+            0..=269 => self.put(which),
+            270..=319 => self.put_expiring(which),
+            320..=329 => self.pass_time(),
             330..=409 => self.delete(which),
             410..=509 => self.batch(),
             510..=529 => self.delete_range(which),
@@ -130,6 +143,29 @@ impl Checker {
         self.model.put(NAMES[which], &key, &value);
     }
 
+    fn put_expiring(&mut self, which: usize) {
+        let (key, value, durability) = (self.key(), self.value(), self.durability());
+        let hours = self.random.below(4) as u64;
+        let ttl = HOUR * hours as u32;
+        self.spaces[which].put_expiring_with(&key, &value, ttl, &with(durability)).unwrap();
+        self.model.put_until(NAMES[which], &key, &value, self.hour + hours);
+        self.model.expire(self.hour);
+    }
+
+    fn pass_time(&mut self) {
+        let Some(clock) = &self.clock else { return };
+        clock.advance(HOUR);
+        self.hour += 1;
+        self.model.expire(self.hour);
+        for held in &mut self.held {
+            match held {
+                Held::Snapshot(_, model) => model.expire(self.hour),
+                Held::Iterator(_, rest) => rest.retain(|(_, until)| *until > self.hour),
+                Held::Value(..) => {}
+            }
+        }
+    }
+
     fn delete(&mut self, which: usize) {
         let (key, durability) = (self.key(), self.durability());
         self.spaces[which].delete_with(&key, &with(durability)).unwrap();
@@ -155,7 +191,12 @@ impl Checker {
             let which = self.random.below(NAMES.len());
             let (name, key) = (NAMES[which], self.key());
             match self.random.below(10) {
-                0..=6 => {
+                0 => {
+                    let value = self.value();
+                    batch.put_expiring_in(&self.spaces[which], &key, &value, HOUR);
+                    self.model.put_until(name, &key, &value, self.hour + 1);
+                }
+                1..=6 => {
                     let value = self.value();
                     batch.put_in(&self.spaces[which], &key, &value);
                     self.model.put(name, &key, &value);
@@ -289,7 +330,10 @@ impl Checker {
             0 => Some(Held::Snapshot(self.db().snapshot().unwrap(), self.model.clone())),
             1 => {
                 let table = self.model.table(NAMES[which]);
-                let rest = table.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                let until = |key: &[u8]| self.model.expiry(NAMES[which], key);
+                let timed =
+                    |(key, value): (&Vec<u8>, &Vec<u8>)| ((key.clone(), value.clone()), until(key));
+                let rest = table.iter().map(timed).collect();
                 Some(Held::Iterator(Box::new(space.iter().unwrap()), rest))
             }
             _ => space.get_pinned(&key).unwrap().map(|value| {
@@ -325,6 +369,7 @@ impl Checker {
                         true => (items.next(), rest.pop_front()),
                         false => (items.next_back(), rest.pop_back()),
                     };
+                    let want = want.map(|(record, _)| record);
                     assert_eq!(got.map(Result::unwrap), want, "an iterator that was held");
                 }
             }
@@ -383,8 +428,12 @@ impl Checker {
     }
 }
 
-fn on_simulator(sim: Arc<SimFileSystem>) -> Opener {
-    Box::new(move |options| open(&sim, options).unwrap())
+/// On a simulated machine, whose time the checker moves.
+fn on_simulator(seed: u64, options: Options, keyspaces: KeyspaceOptions) -> Checker {
+    let sim = machine(seed);
+    let clock = sim.sim_clock();
+    let opener: Opener = Box::new(move |options| open(&sim, options).unwrap());
+    Checker { clock, ..Checker::new(seed, opener, options, keyspaces) }
 }
 
 fn on_disk(directory: &Path, backend: IoBackend) -> Opener {
@@ -397,8 +446,7 @@ const STEPS: usize = 6000;
 #[test]
 fn plain_blocks_agree_with_the_model() {
     let seed = seed(501);
-    let opener = on_simulator(machine(seed));
-    Checker::new(seed, opener, small_options(), KeyspaceOptions::new()).run(budget(STEPS));
+    on_simulator(seed, small_options(), KeyspaceOptions::new()).run(budget(STEPS));
 }
 
 #[test]
@@ -406,7 +454,7 @@ fn compressed_blocks_and_a_small_cache_agree_with_the_model() {
     let seed = seed(502);
     let keyspaces = KeyspaceOptions::new().compression(Compression::Lz4).block_bytes(1024);
     let options = small_options().block_cache_bytes(32 << 10).verify_checksums_always(true);
-    Checker::new(seed, on_simulator(machine(seed)), options, keyspaces).run(budget(STEPS));
+    on_simulator(seed, options, keyspaces).run(budget(STEPS));
 }
 
 #[test]
@@ -414,15 +462,14 @@ fn tiny_blocks_without_filters_agree_with_the_model() {
     let seed = seed(503);
     let keyspaces = KeyspaceOptions::new().block_bytes(512).filter_bits_per_key(0);
     let options = small_options().background_threads(2).l0_compaction_trigger(1);
-    Checker::new(seed, on_simulator(machine(seed)), options, keyspaces).run(budget(STEPS));
+    on_simulator(seed, options, keyspaces).run(budget(STEPS));
 }
 
 #[test]
 fn a_memtable_that_is_never_full_agrees_with_the_model() {
     let seed = seed(504);
     let options = small_options().memtable_bytes(64 << 20).log_bytes_max(64 << 20);
-    let opener = on_simulator(machine(seed));
-    Checker::new(seed, opener, options, KeyspaceOptions::new()).run(budget(STEPS));
+    on_simulator(seed, options, KeyspaceOptions::new()).run(budget(STEPS));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A seeded sequence of everything that one can do to a database, reported to the oracle.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rustlite_engine::{Database, Durability, Error, ErrorKind, Keyspace, Result, WriteBatch};
 
@@ -88,10 +89,22 @@ impl<'a> Runner<'a> {
         for write in &writes {
             match write {
                 Write::Put(space, key, value) => {
-                    batch.put_in(&self.handle(space)?, key, value);
+                    let handle = self.handle(space)?;
+                    if self.random.percent(20) {
+                        // Longer than any test.
+                        batch.put_expiring_in(&handle, key, value, Duration::from_secs(86_400));
+                    } else {
+                        batch.put_in(&handle, key, value);
+                    }
                 }
                 Write::Delete(space, key) => {
-                    batch.delete_in(&self.handle(space)?, key);
+                    let handle = self.handle(space)?;
+                    if self.random.percent(20) {
+                        // What expires at once is as good as deleted.
+                        batch.put_expiring_in(&handle, key, "expired", Duration::ZERO);
+                    } else {
+                        batch.delete_in(&handle, key);
+                    }
                 }
                 Write::DeleteRange(space, start, end) => {
                     batch.delete_range_in(&self.handle(space)?, start, end);

@@ -60,6 +60,12 @@ fn keyspaces_runs() {
 }
 
 #[test]
+fn ttl_runs() {
+    let heard = run(example("ttl"));
+    assert!(heard.contains("at first: ada, grace, root\nlater: ada, root"), "{heard}");
+}
+
+#[test]
 fn a_small_soak_finds_what_its_model_expects() {
     let mut command = example("soak");
     command.arg("50000");

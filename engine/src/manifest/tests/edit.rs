@@ -1,5 +1,7 @@
 //! Version edits survive their bytes, and no bytes are too strange for the decoder.
 
+use std::time::Duration;
+
 use super::{Random, meta};
 use crate::coding::{put_bytes, put_varint};
 use crate::key::KeyspaceId;
@@ -22,11 +24,14 @@ fn random_table(random: &mut Random) -> TableMeta {
     let largest_exclusive = smallest != largest && random.below(2) == 0;
     let entries = random.next() >> random.below(64).max(1);
     let smallest_sequence = random.next() & SEQUENCE_MAX;
+    let expiring = if random.below(2) == 0 { random.below(entries + 1) } else { 0 };
     TableMeta {
         number: random.below(FILE_NUMBER_MAX + 1),
         file_bytes: random.next() >> 1,
         entries,
         deletions: random.below(entries + 1),
+        expiring,
+        half_expired_at: if expiring > 0 { random.next() } else { u64::MAX },
         range_tombstones: random.below(3),
         raw_bytes: random.next() >> 1,
         smallest,
@@ -62,7 +67,8 @@ fn random_edit(random: &mut Random) -> VersionEdit {
                         _ => Compression::Zstd,
                     })
                     .filter_bits_per_key(random.below(33) as u32)
-                    .block_bytes(512 + random.below(32_257) as usize),
+                    .block_bytes(512 + random.below(32_257) as usize)
+                    .default_ttl(Duration::from_millis(random.below(3) * 1000)),
             })
             .collect(),
         keyspaces_dropped: (0..random.below(3)).map(|_| KeyspaceId(random.next() as u32)).collect(),

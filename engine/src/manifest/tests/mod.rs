@@ -56,6 +56,8 @@ pub(crate) fn meta(
         file_bytes: 1000,
         entries: 100,
         deletions: 0,
+        expiring: 0,
+        half_expired_at: u64::MAX,
         range_tombstones: 0,
         raw_bytes: 2000,
         smallest: key(lo),

@@ -1,0 +1,109 @@
+//! What stays of the versions of a key.
+
+use std::sync::Arc;
+
+use rustlite_io::{FileSystem as _, SimFileSystem};
+
+use super::*;
+
+use ValueKind::{Delete, Put, PutExpiring};
+
+type Kept = Vec<(String, Sequence, ValueKind)>;
+
+fn rules() -> Arc<Rules> {
+    Rules::new(SimFileSystem::new(1).clock())
+}
+
+fn retention(boundaries: &[Sequence], bottommost: bool) -> Retention {
+    Retention::new(boundaries.to_vec(), bottommost, &rules())
+}
+
+/// What stays of records of which only the kind matters.
+fn run(
+    boundaries: &[Sequence],
+    bottommost: bool,
+    tombstones: &[(&str, &str, Sequence)],
+    records: &[(&str, Sequence, ValueKind)],
+) -> Kept {
+    let records: Vec<_> =
+        records.iter().map(|&(key, sequence, kind)| (key, sequence, kind, &b""[..])).collect();
+    run_with_values(&retention(boundaries, bottommost), tombstones, &records)
+}
+
+fn run_with_values(
+    retention: &Retention,
+    tombstones: &[(&str, &str, Sequence)],
+    records: &[(&str, Sequence, ValueKind, &[u8])],
+) -> Kept {
+    let tombstones = RangeTombstones::from_tombstones(
+        tombstones.iter().map(|&(start, end, seq)| (start.into(), end.into(), seq)),
+    );
+    let mut filter = retention.filter(&tombstones);
+    let mut kept = Vec::new();
+    let mut emit = |key: &[u8], trailer: Trailer, _value: &[u8]| {
+        let key = String::from_utf8(key.to_vec()).unwrap();
+        kept.push((key, trailer.sequence(), trailer.kind().unwrap()));
+        Ok(())
+    };
+    for &(key, sequence, kind, value) in records {
+        filter.push(key.as_bytes(), Trailer::new(sequence, kind), value, &mut emit).unwrap();
+    }
+    kept
+}
+
+#[test]
+fn what_has_expired_becomes_a_delete_until_nothing_older_is_left() {
+    let (past, future) = (1_u64.to_le_bytes(), u64::MAX.to_le_bytes());
+    let records = [
+        ("a", 9, PutExpiring, &past[..]),
+        ("a", 3, Put, b""),
+        ("b", 8, PutExpiring, &future[..]),
+        ("b", 2, PutExpiring, &past[..]),
+    ];
+    let at = |boundaries: &[Sequence], bottommost| {
+        run_with_values(&retention(boundaries, bottommost), &[], &records)
+    };
+    let (a, b) = (|seq, kind| ("a".into(), seq, kind), |seq, kind| ("b".into(), seq, kind));
+    assert_eq!(at(&[10], false), vec![a(9, Delete), b(8, PutExpiring)]);
+    assert_eq!(at(&[10], true), vec![b(0, PutExpiring)]);
+    // A snapshot at 5 keeps the older versions, except those that are over for it too.
+    assert_eq!(at(&[5, 10], true), vec![a(9, Delete), a(0, Put), b(8, PutExpiring)]);
+    let seen = [a(9, Delete), a(3, Put), b(8, PutExpiring), b(2, Delete)];
+    assert_eq!(at(&[5, 10], false), seen);
+}
+
+#[test]
+fn a_record_without_its_time_of_expiry_is_corruption() {
+    let tombstones = RangeTombstones::empty();
+    let retention = retention(&[10], true);
+    let mut filter = retention.filter(&tombstones);
+    let trailer = Trailer::new(3, PutExpiring);
+    let error = filter.push(b"a", trailer, b"1234567", &mut |_, _, _| Ok(())).unwrap_err();
+    assert_eq!(error.kind(), crate::error::ErrorKind::Corruption);
+}
+
+#[test]
+fn without_snapshots_only_the_newest_version_stays() {
+    let records = [("a", 9, Put), ("a", 5, Put), ("b", 7, Delete), ("b", 2, Put)];
+    let kept = run(&[10], false, &[], &records);
+    assert_eq!(kept, vec![("a".into(), 9, Put), ("b".into(), 7, Delete)]);
+    assert_eq!(run(&[10], true, &[], &records), vec![("a".into(), 0, Put)]);
+}
+
+#[test]
+fn every_snapshot_keeps_the_version_that_it_sees() {
+    let records = [("a", 9, Put), ("a", 8, Put), ("a", 5, Delete), ("a", 4, Put), ("a", 1, Put)];
+    let kept = run(&[4, 6, 10], true, &[], &records);
+    assert_eq!(kept, vec![("a".into(), 9, Put), ("a".into(), 5, Delete), ("a".into(), 0, Put)]);
+}
+
+#[test]
+fn a_range_tombstone_drops_what_it_covers_in_its_own_stripe_only() {
+    let records = [("a", 9, Put), ("b", 3, Put), ("c", 3, Put)];
+    assert_eq!(run(&[10], false, &[("a", "c", 5)], &records).len(), 2);
+    assert_eq!(run(&[4, 10], false, &[("a", "c", 5)], &records).len(), 3, "a snapshot at 4");
+    let with_snapshot = retention(&[4, 10], true);
+    let set = RangeTombstones::from_tombstones([(b"a".to_vec(), b"c".to_vec(), 5)]);
+    assert!(!with_snapshot.tombstones(&set).is_empty(), "the snapshot's version must stay hidden");
+    assert!(retention(&[10], true).tombstones(&set).is_empty());
+}
