@@ -86,6 +86,13 @@ impl WriteBatch {
         self
     }
 
+    /// Gives a key of the default keyspace an operand for its merge operator. See [`Keyspace::merge`].
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> &mut Self {
+        self.special = true;
+        self.add(ValueKind::Merge, KeyspaceId::DEFAULT, key.as_ref(), operand.as_ref());
+        self
+    }
+
     /// Removes a key of the default keyspace; it need not exist.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
         self.add(ValueKind::Delete, KeyspaceId::DEFAULT, key.as_ref(), &[]);
@@ -121,6 +128,20 @@ impl WriteBatch {
     ) -> &mut Self {
         if self.accepts(keyspace) {
             self.add_expiring(keyspace.id(), key.as_ref(), value.as_ref(), ttl);
+        }
+        self
+    }
+
+    /// Gives a key of a keyspace an operand for its merge operator. See [`Keyspace::merge`].
+    pub fn merge_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        if self.accepts(keyspace) {
+            self.special = true;
+            self.add(ValueKind::Merge, keyspace.id(), key.as_ref(), operand.as_ref());
         }
         self
     }

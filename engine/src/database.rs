@@ -204,6 +204,7 @@ impl Database {
     pub fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         self.handle().check_open()?;
         let mut known = self.handle().known_keyspaces();
+        self.handle().core.rules.operator_of(&options)?;
         let created = self.handle().core.versions.create_keyspace(name, options)?;
         self.handle().core.rules.learn(&created);
         Ok(self.known_keyspace(&mut known, created.id, name))

@@ -54,6 +54,11 @@ pub enum ErrorKind {
     LockTimeout,
     /// The transaction has used up its time.
     DeadlineExceeded,
+    /// A keyspace was created with a merge operator that this program has not registered. See `Options::merge_operator`.
+    OperatorNotRegistered,
+    /// A merge operator could not apply an operand of the key that was read, or panicked. Set or delete the key, or correct the
+    /// operator.
+    OperatorFailed,
     /// A bug in RustLite. Please report it.
     Internal,
 }

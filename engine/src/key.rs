@@ -24,7 +24,7 @@ pub(crate) enum ValueKind {
     Delete = 0,
     /// The key has this value.
     Put = 1,
-    /// An operand for the merge operator. Reserved.
+    /// The merge operator of the keyspace applies this operand to the version below.
     Merge = 2,
     /// The value lives in a value file. Reserved.
     ValuePointer = 3,

@@ -178,7 +178,7 @@ impl Keyspace {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Self::put).
+    /// `InvalidArgument` if the keyspace has a merge operator; otherwise as [`put`](Self::put).
     pub fn put_expiring(
         &self,
         key: impl AsRef<[u8]>,
@@ -191,7 +191,7 @@ impl Keyspace {
     /// Sets a key to a value that expires, with options of this write. See [`put_expiring`](Self::put_expiring).
     ///
     /// # Errors
-    /// As [`put`](Self::put).
+    /// As [`put_expiring`](Self::put_expiring).
     pub fn put_expiring_with(
         &self,
         key: impl AsRef<[u8]>,
@@ -201,6 +201,32 @@ impl Keyspace {
     ) -> Result<()> {
         self.handle.write_one(options, |batch| {
             batch.put_expiring_in(self, key, value, ttl);
+        })
+    }
+
+    /// Changes a key by an operand for the keyspace's merge operator, without reading it: a counter is increased, a list appended to.
+    /// The change is applied when the key is read, and by compactions. Costs as much as [`put`](Self::put). See
+    /// [`MergeOperator`](crate::MergeOperator).
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the keyspace was created without a merge operator; otherwise as [`put`](Self::put). Whether the operator
+    /// accepts the operand shows when the key is read.
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.merge_with(key, operand, &WriteOptions::default())
+    }
+
+    /// Changes a key by an operand, with options of this write. See [`merge`](Self::merge).
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge).
+    pub fn merge_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        self.handle.write_one(options, |batch| {
+            batch.merge_in(self, key, operand);
         })
     }
 

@@ -45,6 +45,8 @@ pub use commit::future::CommitFuture;
 pub use database::Database;
 pub use error::{Corruption, Error, ErrorKind, Result};
 pub use keyspace::Keyspace;
+pub use kinds::operator::{MergeOperator, OperatorError};
+pub use kinds::ready_made::{Append, Max, U64Add};
 pub use limits::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX,
     VALUE_BYTES_MAX,

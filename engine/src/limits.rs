@@ -15,6 +15,9 @@ pub const BATCH_RECORDS_MAX: u32 = 1 << 28;
 /// Longest keyspace name, in bytes.
 pub const KEYSPACE_NAME_BYTES_MAX: usize = 256;
 
+/// Longest name of a merge operator, in bytes.
+pub(crate) const OPERATOR_NAME_BYTES_MAX: usize = 256;
+
 /// Most keyspaces alive at once.
 pub const KEYSPACES_MAX: usize = 65_536;
 

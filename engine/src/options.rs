@@ -1,5 +1,6 @@
 //! Options of a database, a keyspace, a read and a write. Every default has its reason beside it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustlite_io::LogSync;
@@ -7,7 +8,9 @@ use rustlite_io::LogSync;
 use crate::commit::log_writer::FRAME_BYTES_MAX;
 use crate::error::{Error, Result};
 use crate::kinds::expiry::{Millis, lifetime};
-use crate::limits::BLOCK_BYTES_MAX;
+use crate::kinds::operator::MergeOperator;
+use crate::kinds::ready_made::ready_made;
+use crate::limits::{BLOCK_BYTES_MAX, OPERATOR_NAME_BYTES_MAX};
 
 /// Memory of one flush or compaction thread: read-ahead of its inputs and write buffers of its output.
 const BACKGROUND_BUFFER_BYTES: u64 = 32 << 20;
@@ -77,13 +80,15 @@ impl WriteOptions {
 }
 
 /// Options of a keyspace, stored with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyspaceOptions {
     pub(crate) compression: Compression,
     pub(crate) filter_bits_per_key: u32,
     pub(crate) block_bytes: usize,
     /// 0 for ever.
     pub(crate) default_ttl_ms: Millis,
+    /// The name of the merge operator.
+    pub(crate) merge_operator: Option<String>,
 }
 
 impl Default for KeyspaceOptions {
@@ -93,6 +98,7 @@ impl Default for KeyspaceOptions {
             filter_bits_per_key: 10,
             block_bytes: 4096,
             default_ttl_ms: 0,
+            merge_operator: None,
         }
     }
 }
@@ -133,7 +139,24 @@ impl KeyspaceOptions {
         self
     }
 
+    /// The merge operator of the keyspace, by its name: a ready-made one ([`U64Add`](crate::U64Add), [`Append`](crate::Append),
+    /// [`Max`](crate::Max)), or one that is given to [`Options::merge_operator`] each time the database is opened. Default: none.
+    /// Not together with expiry: what is merged would have no time of its own.
+    #[must_use]
+    pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
+        self.merge_operator = Some(name.into());
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
+        if let Some(name) = &self.merge_operator {
+            check_operator_name(name)?;
+            if self.default_ttl_ms > 0 {
+                return Err(Error::invalid(
+                    "a keyspace has either a merge operator or a default lifetime, not both",
+                ));
+            }
+        }
         check("filter_bits_per_key", self.filter_bits_per_key as usize, 0, 32)?;
         check("block_bytes", self.block_bytes, 512, BLOCK_BYTES_MAX)?;
         if self.compression == Compression::Zstd && !cfg!(feature = "zstd") {
@@ -170,6 +193,7 @@ pub struct Options {
     pub(crate) verify_checksums_always: bool,
     pub(crate) default_keyspace: KeyspaceOptions,
     pub(crate) io_backend: IoBackend,
+    pub(crate) merge_operators: Vec<Operator>,
 }
 
 impl Default for Options {
@@ -200,6 +224,7 @@ impl Default for Options {
             verify_checksums_always: false,
             default_keyspace: KeyspaceOptions::default(),
             io_backend: IoBackend::Auto,
+            merge_operators: Vec::new(),
         }
     }
 }
@@ -272,6 +297,13 @@ impl Options {
         io_backend: IoBackend;
     }
 
+    /// Registers a merge operator, for the keyspaces that name it. May be called several times. See [`MergeOperator`].
+    #[must_use]
+    pub fn merge_operator(mut self, operator: impl MergeOperator) -> Self {
+        self.merge_operators.push(Operator(Arc::new(operator)));
+        self
+    }
+
     /// The bound on private memory that these options set, in bytes: memtables, block cache, and the buffers of flushes and compactions.
     /// Tables, with their indexes and filters, are memory-mapped files: they count as resident while they are used, and the kernel
     /// takes them back when memory is short.
@@ -311,8 +343,36 @@ impl Options {
         if let Durability::Periodic(interval) = self.durability {
             check("durability interval (ms)", interval.as_millis() as usize, 1, 3_600_000)?;
         }
+        for (index, Operator(operator)) in self.merge_operators.iter().enumerate() {
+            let name = operator.name();
+            check_operator_name(name)?;
+            let others = self.merge_operators.iter().take(index).map(|Operator(other)| other);
+            if others.chain(&ready_made()).any(|other| other.name() == name) {
+                return Err(Error::invalid(format!("there are two merge operators {name:?}")));
+            }
+        }
         self.default_keyspace.validate()
     }
+}
+
+/// A merge operator, as options hold it.
+#[derive(Clone)]
+pub(crate) struct Operator(pub(crate) Arc<dyn MergeOperator>);
+
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+/// Whether a keyspace can remember a merge operator by this name.
+pub(crate) fn check_operator_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > OPERATOR_NAME_BYTES_MAX {
+        let message =
+            format!("the name of a merge operator has 1 to {OPERATOR_NAME_BYTES_MAX} bytes");
+        return Err(Error::invalid(message));
+    }
+    Ok(())
 }
 
 fn check(name: &str, value: usize, min: usize, max: usize) -> Result<()> {

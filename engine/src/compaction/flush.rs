@@ -19,13 +19,10 @@ pub(crate) fn write_tables(
     let mut cursor = frozen.memtable.cursor();
     cursor.seek_to_first()?;
     while cursor.valid() {
-        filter.push(
-            cursor.key(),
-            cursor.trailer(),
-            cursor.value(),
-            &mut |key, trailer, value| output.add(key, trailer, value),
-        )?;
+        let mut emit = |key: &[u8], trailer, value: &[u8]| output.add(key, trailer, value);
+        filter.push(cursor.key(), cursor.trailer(), cursor.value(), &mut emit)?;
         cursor.next()?;
     }
+    filter.finish(&mut |key, trailer, value| output.add(key, trailer, value))?;
     output.complete(None)
 }

@@ -148,9 +148,8 @@ fn merge_part(
         if part.to.as_ref().is_some_and(|to| key >= to.as_slice()) {
             break;
         }
-        filter.push(key, merge.trailer(), merge.value(), &mut |key, trailer, value| {
-            output.add(key, trailer, value)
-        })?;
+        let mut emit = |key: &[u8], trailer, value: &[u8]| output.add(key, trailer, value);
+        filter.push(key, merge.trailer(), merge.value(), &mut emit)?;
         until_check -= 1;
         if until_check == 0 {
             until_check = RECORDS_PER_CHECK;
@@ -160,5 +159,6 @@ fn merge_part(
         }
         merge.next()?;
     }
+    filter.finish(&mut |key, trailer, value| output.add(key, trailer, value))?;
     output.complete(part.to.as_deref())
 }

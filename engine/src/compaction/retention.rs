@@ -5,12 +5,18 @@
 //! tombstone of its own stripe covers is dropped. In the oldest stripe at the bottom of the tree, tombstones have nothing left to
 //! hide and are dropped themselves, and sequence numbers become 0, which tables store in one byte.
 //!
+//! Operands of merges are held back until it is clear what they apply to: a version of their own stripe, or nothing at all. Then
+//! one value stays of all of them. Where what they apply to is out of reach, they are combined as far as the operator can.
+//!
 //! A value that has expired is as good as deleted to every reader, snapshots included, so it is treated as a tombstone.
+
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::key::{Sequence, Trailer, ValueKind};
 use crate::kinds::Rules;
 use crate::kinds::expiry::{self, Millis};
+use crate::kinds::operator::Chain;
 use crate::range_tombstones::RangeTombstones;
 
 /// The fixed facts of one flush or compaction.
@@ -22,12 +28,13 @@ pub(crate) struct Retention {
     bottommost: bool,
     /// What has expired by now is dropped.
     now: Millis,
+    rules: Arc<Rules>,
 }
 
 impl Retention {
-    pub(crate) fn new(boundaries: Vec<Sequence>, bottommost: bool, rules: &Rules) -> Self {
+    pub(crate) fn new(boundaries: Vec<Sequence>, bottommost: bool, rules: &Arc<Rules>) -> Self {
         debug_assert!(boundaries.is_sorted() && !boundaries.is_empty());
-        Self { boundaries, bottommost, now: rules.now() }
+        Self { boundaries, bottommost, now: rules.now(), rules: Arc::clone(rules) }
     }
 
     fn stripe(&self, sequence: Sequence) -> usize {
@@ -51,9 +58,20 @@ impl Retention {
 
     /// Starts on a sequence of records.
     pub(crate) fn filter<'a>(&'a self, tombstones: &'a RangeTombstones) -> RecordFilter<'a> {
-        RecordFilter { retention: self, tombstones, key: Vec::new(), stripe: None }
+        RecordFilter {
+            retention: self,
+            tombstones,
+            key: Vec::new(),
+            stripe: None,
+            chain: Chain::default(),
+        }
     }
 }
+
+/// Takes a record that stays.
+pub(crate) trait Emit: FnMut(&[u8], Trailer, &[u8]) -> Result<()> {}
+
+impl<F: FnMut(&[u8], Trailer, &[u8]) -> Result<()>> Emit for F {}
 
 /// Decides record by record, in internal-key order.
 #[derive(Debug)]
@@ -63,6 +81,18 @@ pub(crate) struct RecordFilter<'a> {
     /// The key of the last record, and the stripe of its last version seen.
     key: Vec<u8>,
     stripe: Option<usize>,
+    /// Operands of that stripe that have not met what they apply to yet.
+    chain: Chain,
+}
+
+/// What the operands of a stripe apply to.
+enum Base<'r> {
+    /// A version of their own stripe.
+    Version(Trailer, &'r [u8]),
+    /// Certainly no value.
+    Nothing,
+    /// Something out of reach: in another stripe or further down.
+    Unknown,
 }
 
 impl RecordFilter<'_> {
@@ -73,14 +103,23 @@ impl RecordFilter<'_> {
         key: &[u8],
         trailer: Trailer,
         value: &[u8],
-        emit: &mut impl FnMut(&[u8], Trailer, &[u8]) -> Result<()>,
+        emit: &mut impl Emit,
     ) -> Result<()> {
         let stripe = self.retention.stripe(trailer.sequence());
         if self.stripe.is_some() && key == self.key.as_slice() {
             if self.stripe == Some(stripe) {
-                return Ok(());
+                if self.chain.is_empty() {
+                    return Ok(());
+                }
+                return self.push_below_operands(trailer, value, stripe, emit);
+            }
+            if !self.chain.is_empty() {
+                self.end_stripe(trailer.sequence(), emit)?;
             }
         } else {
+            if !self.chain.is_empty() {
+                self.end_key(emit)?;
+            }
             self.key.clear();
             self.key.extend_from_slice(key);
         }
@@ -92,8 +131,91 @@ impl RecordFilter<'_> {
             Some(ValueKind::Put) => emit(key, self.settled(trailer, stripe), value),
             Some(ValueKind::Delete) if self.hides_nothing(stripe) => Ok(()),
             Some(ValueKind::PutExpiring) => self.push_expiring(key, trailer, value, stripe, emit),
+            Some(ValueKind::Merge) => {
+                self.chain.push(trailer, value);
+                Ok(())
+            }
             _ => emit(key, trailer, value),
         }
+    }
+
+    /// After the last record: gives what was held back to `emit`.
+    pub(crate) fn finish(mut self, emit: &mut impl Emit) -> Result<()> {
+        if self.chain.is_empty() { Ok(()) } else { self.end_key(emit) }
+    }
+
+    /// The next older version in the stripe of operands.
+    #[inline(never)]
+    fn push_below_operands(
+        &mut self,
+        trailer: Trailer,
+        value: &[u8],
+        stripe: usize,
+        emit: &mut impl Emit,
+    ) -> Result<()> {
+        if self.is_covered(&self.key, trailer, stripe) {
+            return self.end_chain(Base::Nothing, stripe, emit);
+        }
+        match trailer.kind() {
+            Some(ValueKind::Merge) => {
+                self.chain.push(trailer, value);
+                Ok(())
+            }
+            Some(ValueKind::PutExpiring) if expiry::alive(value, self.retention.now)?.is_none() => {
+                let gone = Trailer::new(trailer.sequence(), ValueKind::Delete);
+                self.end_chain(Base::Version(gone, &[]), stripe, emit)
+            }
+            _ => self.end_chain(Base::Version(trailer, value), stripe, emit),
+        }
+    }
+
+    /// The next version, number `older`, belongs to another stripe than the operands.
+    fn end_stripe(&mut self, older: Sequence, emit: &mut impl Emit) -> Result<()> {
+        let deleted = self.tombstone_below_operands().is_some_and(|tombstone| tombstone > older);
+        let base = if deleted { Base::Nothing } else { Base::Unknown };
+        self.end_chain(base, self.stripe.unwrap_or_default(), emit)
+    }
+
+    /// There is no older version of the key among the records.
+    fn end_key(&mut self, emit: &mut impl Emit) -> Result<()> {
+        let deleted = self.retention.bottommost || self.tombstone_below_operands().is_some();
+        let base = if deleted { Base::Nothing } else { Base::Unknown };
+        self.end_chain(base, self.stripe.unwrap_or_default(), emit)
+    }
+
+    /// The newest range tombstone that is older than all of the operands.
+    fn tombstone_below_operands(&self) -> Option<Sequence> {
+        self.tombstones.newest_covering(&self.key, self.chain.oldest()?.sequence())
+    }
+
+    /// Gives what the operands amount to, together with what they apply to, to `emit`: a value if that can be known. If the operator
+    /// fails or is not there, everything stays, and whoever reads the key is told.
+    fn end_chain(&mut self, base: Base<'_>, stripe: usize, emit: &mut impl Emit) -> Result<()> {
+        let chain = std::mem::take(&mut self.chain);
+        let key = std::mem::take(&mut self.key);
+        let newest = chain.newest().unwrap_or(Trailer::OLDEST);
+        let value = match base {
+            Base::Version(trailer, value) => match trailer.kind() {
+                Some(ValueKind::Put) => Some(self.retention.rules.merge(&key, Some(value), &chain)),
+                Some(ValueKind::Delete) => Some(self.retention.rules.merge(&key, None, &chain)),
+                // What is merged onto a value that expires would have no time of its own.
+                _ => None,
+            },
+            Base::Nothing => Some(self.retention.rules.merge(&key, None, &chain)),
+            Base::Unknown => None,
+        };
+        if let Some(Ok(value)) = value {
+            let trailer = Trailer::new(newest.sequence(), ValueKind::Put);
+            emit(&key, self.settled(trailer, stripe), &value)?;
+        } else {
+            let chain = self.retention.rules.combine(&key, chain);
+            chain.iter().try_for_each(|(trailer, operand)| emit(&key, trailer, operand))?;
+            if let Base::Version(trailer, value) = base {
+                emit(&key, trailer, value)?;
+            }
+        }
+        self.key = key;
+        Ok(())
     }
 
     /// A value that has expired becomes a delete, so that it goes on hiding older versions, whatever the clock will say later.
@@ -104,7 +226,7 @@ impl RecordFilter<'_> {
         trailer: Trailer,
         value: &[u8],
         stripe: usize,
-        emit: &mut impl FnMut(&[u8], Trailer, &[u8]) -> Result<()>,
+        emit: &mut impl Emit,
     ) -> Result<()> {
         if expiry::alive(value, self.retention.now)?.is_some() {
             emit(key, self.settled(trailer, stripe), value)

@@ -5,13 +5,23 @@ use std::sync::Arc;
 use rustlite_io::{FileSystem as _, SimFileSystem};
 
 use super::*;
+use crate::key::KeyspaceId;
+use crate::kinds::ready_made::Append;
+use crate::manifest::edit::KeyspaceDescriptor;
+use crate::options::{KeyspaceOptions, Options};
 
-use ValueKind::{Delete, Put, PutExpiring};
+use ValueKind::{Delete, Merge, Put, PutExpiring};
 
 type Kept = Vec<(String, Sequence, ValueKind)>;
 
+/// Keys of another keyspace than the default one, whose operator is `Append`.
+const LISTS: KeyspaceId = KeyspaceId(0x6c69_7374);
+
 fn rules() -> Arc<Rules> {
-    Rules::new(SimFileSystem::new(1).clock())
+    let rules = Rules::new(SimFileSystem::new(1).clock(), &Options::new());
+    let options = KeyspaceOptions::new().merge_operator(Append::NAME);
+    rules.learn(&KeyspaceDescriptor { id: LISTS, name: "lists".into(), options });
+    rules
 }
 
 fn retention(boundaries: &[Sequence], bottommost: bool) -> Retention {
@@ -48,6 +58,7 @@ fn run_with_values(
     for &(key, sequence, kind, value) in records {
         filter.push(key.as_bytes(), Trailer::new(sequence, kind), value, &mut emit).unwrap();
     }
+    filter.finish(&mut emit).unwrap();
     kept
 }
 
@@ -70,6 +81,85 @@ fn what_has_expired_becomes_a_delete_until_nothing_older_is_left() {
     assert_eq!(at(&[5, 10], true), vec![a(9, Delete), a(0, Put), b(8, PutExpiring)]);
     let seen = [a(9, Delete), a(3, Put), b(8, PutExpiring), b(2, Delete)];
     assert_eq!(at(&[5, 10], false), seen);
+}
+
+/// What stays of operands that append, as `kind sequence value`. The key is always the same.
+fn merged(
+    boundaries: &[Sequence],
+    bottommost: bool,
+    tombstones: &[Sequence],
+    records: &[(Sequence, ValueKind, &str)],
+) -> Vec<String> {
+    let tombstones = tombstones.iter().map(|&seq| (b"list".to_vec(), b"listz".to_vec(), seq));
+    let tombstones = RangeTombstones::from_tombstones(tombstones);
+    let retention = retention(boundaries, bottommost);
+    let mut filter = retention.filter(&tombstones);
+    let mut kept = Vec::new();
+    let mut emit = |key: &[u8], trailer: Trailer, value: &[u8]| {
+        assert_eq!(key, b"list-");
+        let value = String::from_utf8_lossy(value);
+        kept.push(format!("{:?} {} {value}", trailer.kind().unwrap(), trailer.sequence()));
+        Ok(())
+    };
+    for &(sequence, kind, value) in records {
+        let trailer = Trailer::new(sequence, kind);
+        filter.push(b"list-", trailer, value.as_bytes(), &mut emit).unwrap();
+    }
+    filter.finish(&mut emit).unwrap();
+    kept
+}
+
+#[test]
+fn operands_are_applied_to_the_value_of_their_stripe() {
+    let records = [(9, Merge, "c"), (7, Merge, "b"), (5, Put, "a"), (3, Put, "old")];
+    assert_eq!(merged(&[10], false, &[], &records), ["Put 9 abc"]);
+    assert_eq!(merged(&[10], true, &[], &records), ["Put 0 abc"]);
+    // A snapshot between operands and value: both must stay apart.
+    assert_eq!(merged(&[6, 10], false, &[], &records), ["Merge 9 bc", "Put 5 a"]);
+    assert_eq!(merged(&[8, 10], true, &[], &records), ["Merge 9 c", "Put 0 ab"]);
+    let deleted = [(9, Merge, "c"), (7, Delete, ""), (5, Put, "a")];
+    assert_eq!(merged(&[10], false, &[], &deleted), ["Put 9 c"]);
+}
+
+#[test]
+fn operands_become_a_value_where_nothing_is_below_and_stay_operands_elsewhere() {
+    let records = [(9, Merge, "b"), (7, Merge, "a")];
+    assert_eq!(merged(&[10], false, &[], &records), ["Merge 9 ab"]);
+    assert_eq!(merged(&[10], true, &[], &records), ["Put 0 ab"]);
+    assert_eq!(merged(&[8, 10], true, &[], &records), ["Merge 9 b", "Put 0 a"]);
+    assert_eq!(merged(&[6, 10], true, &[], &records), ["Put 9 ab"], "unseen by the snapshot");
+}
+
+#[test]
+fn a_range_tombstone_below_operands_is_a_beginning() {
+    let records = [(9, Merge, "b"), (7, Merge, "a"), (3, Put, "old")];
+    assert_eq!(merged(&[10], false, &[5], &records), ["Put 9 ab"]);
+    assert_eq!(merged(&[10], false, &[8], &records), ["Put 9 b"]);
+    assert_eq!(merged(&[4, 10], false, &[5], &records), ["Put 9 ab", "Put 3 old"]);
+    assert_eq!(merged(&[10], false, &[5], &records[..2]), ["Put 9 ab"]);
+    assert_eq!(merged(&[10], false, &[1], &records[..2]), ["Put 9 ab"]);
+    assert_eq!(merged(&[10], false, &[10], &records), [""; 0]);
+}
+
+#[test]
+fn what_the_operator_refuses_stays_as_it_is() {
+    // The default keyspace has no operator.
+    let records = [
+        ("\0\0\0\0k", 9, Merge, &b"b"[..]),
+        ("\0\0\0\0k", 7, Merge, b"a"),
+        ("\0\0\0\0k", 5, Put, b"base"),
+        ("\0\0\0\0k", 3, Put, b"old"),
+        ("\0\0\0\0l", 3, Put, b"other"),
+    ];
+    let kept = run_with_values(&retention(&[10], true), &[], &records);
+    let kept: Vec<_> = kept.into_iter().map(|(_, seq, kind)| (seq, kind)).collect();
+    assert_eq!(kept, [(9, Merge), (7, Merge), (5, Put), (0, Put)]);
+    // An expired value goes on hiding what is older.
+    let expired = 1_u64.to_le_bytes();
+    let records = [("\0\0\0\0k", 9, Merge, &b"b"[..]), ("\0\0\0\0k", 7, PutExpiring, &expired)];
+    let kept = run_with_values(&retention(&[10], false), &[], &records);
+    let kept: Vec<_> = kept.into_iter().map(|(_, seq, kind)| (seq, kind)).collect();
+    assert_eq!(kept, [(9, Merge), (7, Delete)]);
 }
 
 #[test]

@@ -8,15 +8,20 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustlite_io::Clock;
 
 use crate::batch::{Record, Records, WriteBatch};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyspaceId, ValueKind};
 use crate::kinds::expiry::{Millis, split};
+use crate::kinds::operator::{Chain, MergeOperator};
+use crate::kinds::ready_made::ready_made;
 use crate::limits::KEYSPACE_PREFIX_BYTES;
 use crate::manifest::edit::KeyspaceDescriptor;
+use crate::options::{KeyspaceOptions, Operator, Options, check_operator_name};
 
 /// What it takes to understand records that are more than a value. Shared by everything that reads or writes one database.
 pub(crate) struct Rules {
     clock: Arc<dyn Clock>,
+    /// What keyspaces can name.
+    operators: Vec<Arc<dyn MergeOperator>>,
     /// Keyspaces whose options say something that matters here. Dropped ones stay: iterators may still read them, and no id is
     /// ever used again.
     keyspaces: RwLock<HashMap<KeyspaceId, KeyspaceRules>>,
@@ -26,17 +31,21 @@ pub(crate) struct Rules {
 }
 
 /// What one keyspace's options say.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct KeyspaceRules {
     /// How long a plain put lives; 0 for ever.
     default_ttl_ms: Millis,
+    /// What combines operands; an unknown one only in a database that is open read-only.
+    pub(crate) operator: Option<Arc<dyn MergeOperator>>,
 }
 
 impl Rules {
     /// No keyspace yet.
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<dyn Clock>, options: &Options) -> Arc<Self> {
+        let registered = options.merge_operators.iter().map(|Operator(code)| Arc::clone(code));
         Arc::new(Self {
             clock,
+            operators: registered.chain(ready_made()).collect(),
             keyspaces: RwLock::default(),
             stamps_values: AtomicBool::new(false),
         })
@@ -44,11 +53,65 @@ impl Rules {
 
     /// Takes over what a keyspace's options say, before anybody can use the keyspace.
     pub(crate) fn learn(&self, keyspace: &KeyspaceDescriptor) {
-        let rules = KeyspaceRules { default_ttl_ms: keyspace.options.default_ttl_ms };
+        let options = &keyspace.options;
+        let rules = KeyspaceRules {
+            default_ttl_ms: options.default_ttl_ms,
+            operator: self.operator_of(options).unwrap_or_default(),
+        };
         if rules.default_ttl_ms > 0 {
             self.stamps_values.store(true, Ordering::Relaxed);
+        }
+        if rules.default_ttl_ms > 0 || rules.operator.is_some() {
             let mut keyspaces = self.keyspaces.write().unwrap_or_else(PoisonError::into_inner);
             keyspaces.insert(keyspace.id, rules);
+        }
+    }
+
+    /// The operator that a keyspace's options name.
+    ///
+    /// # Errors
+    /// If this program has not registered it.
+    pub(crate) fn operator_of(
+        &self,
+        options: &KeyspaceOptions,
+    ) -> Result<Option<Arc<dyn MergeOperator>>> {
+        let Some(name) = &options.merge_operator else { return Ok(None) };
+        check_operator_name(name)?;
+        let found = self.operators.iter().find(|operator| operator.name() == name);
+        found.cloned().map(Some).ok_or_else(|| {
+            Error::new(
+                ErrorKind::OperatorNotRegistered,
+                format!(
+                    "merge operator {name:?} is not registered; give it to Options::merge_operator"
+                ),
+            )
+        })
+    }
+
+    /// What the operands of a key amount to.
+    pub(crate) fn merge(
+        &self,
+        full_key: &[u8],
+        base: Option<&[u8]>,
+        operands: &Chain,
+    ) -> Result<Vec<u8>> {
+        let keyspace = KeyspaceId::of(full_key).unwrap_or(KeyspaceId::DEFAULT);
+        match self.of(keyspace).operator {
+            Some(operator) => operands.applied_to(full_key, base, &*operator),
+            None => Err(Error::new(
+                ErrorKind::OperatorNotRegistered,
+                "the value is made by a merge operator that is not registered; give it to \
+                 Options::merge_operator",
+            )),
+        }
+    }
+
+    /// The operands of a key in as few as possible.
+    pub(crate) fn combine(&self, full_key: &[u8], operands: Chain) -> Chain {
+        let keyspace = KeyspaceId::of(full_key).unwrap_or(KeyspaceId::DEFAULT);
+        match self.of(keyspace).operator {
+            Some(operator) => operands.combined(full_key, &*operator),
+            None => operands,
         }
     }
 
@@ -114,6 +177,18 @@ fn lifetime_of<'r>(
     record: &Record<'r>,
     rules: &KeyspaceRules,
 ) -> Result<Option<(Millis, &'r [u8])>> {
+    match record.kind {
+        ValueKind::Merge if rules.operator.is_none() => {
+            return Err(Error::invalid(
+                "the keyspace was created without a merge operator; see \
+                 KeyspaceOptions::merge_operator",
+            ));
+        }
+        ValueKind::PutExpiring if rules.operator.is_some() => {
+            return Err(Error::invalid("values of a keyspace with a merge operator cannot expire"));
+        }
+        _ => {}
+    }
     Ok(match record.kind {
         ValueKind::PutExpiring => Some(split(record.value)?),
         ValueKind::Put if rules.default_ttl_ms > 0 => Some((rules.default_ttl_ms, record.value)),

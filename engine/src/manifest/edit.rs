@@ -26,6 +26,7 @@
 //! tag 23 keyspace settings   id | setting*    of a keyspace that the same edit creates in front of it; only what is not default
 //!                            setting = number (varint) | length (varint) | content
 //!                            1 = default lifetime of values, in milliseconds (varint)
+//!                            2 = name of the merge operator
 //! ```
 
 use crate::coding::{Decoder, put_bytes, put_varint};
@@ -35,7 +36,7 @@ use crate::keyspace::check_name;
 use crate::limits::{
     BLOCK_BYTES_MAX, FULL_KEY_BYTES_MAX, KEYSPACE_PREFIX_BYTES, LEVELS, SEQUENCE_MAX,
 };
-use crate::options::{Compression, KeyspaceOptions};
+use crate::options::{Compression, KeyspaceOptions, check_operator_name};
 use crate::sstable::meta::TableMeta;
 use crate::wal::Lsn;
 
@@ -54,6 +55,7 @@ const TAG_LOG_REMOVED: u64 = 21;
 const TAG_KEYSPACE_SETTINGS: u64 = 23;
 
 const SETTING_DEFAULT_TTL: u64 = 1;
+const SETTING_MERGE_OPERATOR: u64 = 2;
 
 const FLAG_LARGEST_EXCLUSIVE: u64 = 1;
 const FLAG_EXPIRING: u64 = 2;
@@ -273,6 +275,9 @@ fn encode_settings(options: &KeyspaceOptions) -> Vec<u8> {
     if options.default_ttl_ms > 0 {
         put_numbers(&mut out, SETTING_DEFAULT_TTL, &[options.default_ttl_ms]);
     }
+    if let Some(name) = &options.merge_operator {
+        put_field(&mut out, SETTING_MERGE_OPERATOR, name.as_bytes());
+    }
     out
 }
 
@@ -287,6 +292,13 @@ fn decode_settings(
         match setting {
             SETTING_DEFAULT_TTL => {
                 options.default_ttl_ms = number(&mut content, u64::MAX, "default lifetime")?;
+            }
+            SETTING_MERGE_OPERATOR => {
+                let name = content.take(content.remaining()).unwrap_or_default();
+                let name = std::str::from_utf8(name).ok();
+                let name = name.filter(|name| check_operator_name(name).is_ok());
+                let name = name.ok_or(EditError::Corrupt("name of a merge operator"))?;
+                options.merge_operator = Some(name.to_owned());
             }
             unknown => return Err(EditError::Unsupported(format!("keyspace setting {unknown}"))),
         }

@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::key::{Sequence, Trailer, ValueKind, hash_key};
 use crate::kinds::expiry::{self, EXPIRY_BYTES};
+use crate::kinds::unknown_kind;
 use crate::manifest::TableHandle;
 use crate::memtable::{Memtable, ValueSpan};
+use crate::read::operands::merged_value;
 use crate::read::pinned::PinnedValue;
 use crate::read::view::View;
 use crate::sstable::TableValue;
@@ -58,7 +60,7 @@ pub(crate) fn lookup<'v>(
                 return if is_plain(trailer) {
                     Ok(Some(found))
                 } else {
-                    understand(view, trailer, found)
+                    understand(view, key, snapshot, (trailer, found))
                 };
             }
             None if tombstone.is_some() => return Ok(None),
@@ -91,7 +93,8 @@ fn lookup_in_tables<'v>(
             match lookup_in_table(handle, key, hash, snapshot)? {
                 Answer::Value(value) => return Ok(Some(Found::Table(handle, value))),
                 Answer::Special(trailer, value) => {
-                    return understand(view, trailer, Found::Table(handle, value));
+                    let found = Found::Table(handle, value);
+                    return understand(view, key, snapshot, (trailer, found));
                 }
                 Answer::Deleted => return Ok(None),
                 Answer::Unknown => {}
@@ -150,9 +153,19 @@ pub(crate) fn is_plain(trailer: Trailer) -> bool {
 
 /// The value of a record that is neither a plain put nor a delete.
 #[cold]
-fn understand<'v>(view: &View, trailer: Trailer, found: Found<'v>) -> Result<Option<Found<'v>>> {
-    if trailer.kind() != Some(ValueKind::PutExpiring) {
-        return Err(unknown_kind(trailer));
+fn understand<'v>(
+    view: &View,
+    key: &[u8],
+    snapshot: Sequence,
+    (trailer, found): (Trailer, Found<'v>),
+) -> Result<Option<Found<'v>>> {
+    match trailer.kind() {
+        Some(ValueKind::PutExpiring) => {}
+        Some(ValueKind::Merge) => {
+            let value = merged_value(view, key, snapshot)?;
+            return Ok(Some(Found::Made(PinnedValue::made(value))));
+        }
+        _ => return Err(unknown_kind(trailer)),
     }
     if expiry::alive(found.as_slice(), view.rules.now())?.is_none() {
         return Ok(None);
@@ -164,13 +177,4 @@ fn understand<'v>(view: &View, trailer: Trailer, found: Found<'v>) -> Result<Opt
         Found::Table(handle, value) => Found::Table(handle, value.skip(EXPIRY_BYTES)),
         made @ Found::Made(_) => made,
     }))
-}
-
-/// The error for kinds that format 1 reserves and this version cannot interpret.
-#[cold]
-pub(crate) fn unknown_kind(trailer: Trailer) -> Error {
-    Error::new(
-        ErrorKind::UnsupportedFormat,
-        format!("a record of kind {:?} needs a newer RustLite", trailer.kind()),
-    )
 }

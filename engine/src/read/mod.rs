@@ -4,6 +4,7 @@
 //!    Readers get at the current one through an epoch-guarded pointer: pin, load, search, unpin, without a lock or a shared write.
 //!    Whatever outlives a call (iterators, snapshots, pinned values) holds `Arc`s instead, so it delays nobody's memory but its own.
 //! 2. [`get`] — point lookup, newest source first. A point record or a covering range tombstone ends the search.
+//!    [`operands`] goes on where it has met an operand of a merge.
 //! 3. [`source`] and [`merge`] — cursors over one memtable, table or level, and the merge of several.
 //! 4. [`visible`] — collapses the merged versions to what one reader sees: snapshot, deletes, range tombstones; both directions.
 //! 5. [`overlay`] and [`observed`] — inside a transaction: its own writes as one more source, and a record of what was read.
@@ -20,6 +21,7 @@ pub(crate) mod key_ranges;
 pub(crate) mod merge;
 pub(crate) mod multi_get;
 pub(crate) mod observed;
+pub(crate) mod operands;
 pub(crate) mod overlay;
 pub(crate) mod pinned;
 pub(crate) mod snapshot;

@@ -11,7 +11,7 @@ use crate::manifest::TableHandle;
 use crate::memtable::{Memtable, ValueSpan};
 use crate::sstable::TableValue;
 
-/// A value in place: in a memtable, in a memory-mapped table, or in a cached block.
+/// A value in place: in a memtable, in a memory-mapped table, or in a cached block; or what a merge operator has just made.
 ///
 /// Reads as a byte slice without having been copied. It keeps what holds the value alive (a memtable, a table file, a block), so
 /// don't keep many of them for long: copy instead.
@@ -24,11 +24,17 @@ enum Owner {
     /// Behind the time of expiry.
     Expiring(Arc<Memtable>, ValueSpan),
     Table(Arc<TableHandle>, TableValue),
+    /// What a merge operator made.
+    Made(Bytes),
 }
 
 impl PinnedValue {
     pub(crate) fn in_memtable(memtable: Arc<Memtable>, span: ValueSpan) -> Self {
         Self(Owner::Memtable(memtable, span))
+    }
+
+    pub(crate) fn made(value: Vec<u8>) -> Self {
+        Self(Owner::Made(value.into()))
     }
 
     /// The user's part of a value that expires.
@@ -55,6 +61,7 @@ impl Deref for PinnedValue {
         match &self.0 {
             Owner::Memtable(memtable, span) => memtable.value(*span),
             Owner::Table(handle, value) => handle.table.value(value),
+            Owner::Made(value) => value,
             Owner::Expiring(memtable, span) => {
                 memtable.value(*span).get(EXPIRY_BYTES..).unwrap_or_default()
             }

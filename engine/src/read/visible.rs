@@ -4,15 +4,17 @@
 //! arrive oldest first, so the newest visible one is only known when the merge has left the key: key and value are copies, and the merge
 //! stands before the key.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::cursor::Cursor as _;
 use crate::error::Result;
 use crate::key::{Sequence, Trailer, ValueKind};
-use crate::kinds::Rules;
 use crate::kinds::expiry::{self, EXPIRY_BYTES};
+use crate::kinds::operator::Chain;
+use crate::kinds::{Rules, unknown_kind};
 use crate::range_tombstones::RangeTombstones;
-use crate::read::get::{is_plain, unknown_kind};
+use crate::read::get::is_plain;
 use crate::read::merge::MergeCursor;
 use crate::read::observed::Observed;
 use crate::read::overlay::{OWN, Overlay, OverlayCursor};
@@ -327,6 +329,9 @@ impl VisibleCursor {
     /// amounts to into the buffer. False if that is none.
     #[cold]
     fn understand_forward(&mut self, trailer: Trailer) -> Result<bool> {
+        if trailer.kind() == Some(ValueKind::Merge) {
+            return self.merge_operands().map(|()| true);
+        }
         self.value.clear();
         self.value.extend_from_slice(self.merge.value());
         self.understand_buffered(trailer)
@@ -335,18 +340,43 @@ impl VisibleCursor {
     /// The same, after the merge has left the key backwards; the newest visible record's value is in the buffer.
     #[cold]
     fn understand_backward(&mut self, trailer: Trailer) -> Result<bool> {
-        self.understand_buffered(trailer)
+        if trailer.kind() != Some(ValueKind::Merge) {
+            return self.understand_buffered(trailer);
+        }
+        self.merge.seek(&self.key, Trailer::seek(self.snapshot))?;
+        self.merge_operands()?;
+        self.merge.seek_before(&self.key, Trailer::NEWEST)?;
+        Ok(true)
     }
 
     fn understand_buffered(&mut self, trailer: Trailer) -> Result<bool> {
-        match trailer.kind() {
-            Some(ValueKind::PutExpiring) => {
-                let alive = expiry::alive(&self.value, self.rules.now())?.is_some();
-                self.value.drain(..EXPIRY_BYTES);
-                Ok(alive)
-            }
-            _ => Err(unknown_kind(trailer)),
+        if trailer.kind() != Some(ValueKind::PutExpiring) {
+            return Err(unknown_kind(trailer));
         }
+        let alive = expiry::alive(&self.value, self.rules.now())?.is_some();
+        self.value.drain(..EXPIRY_BYTES);
+        Ok(alive)
+    }
+
+    /// From the newest visible version of the key on, which is an operand: collects operands down to what they apply to.
+    fn merge_operands(&mut self) -> Result<()> {
+        let mut chain = Chain::default();
+        let mut base = None;
+        while self.merge.valid() && self.merge.key() == self.key.as_slice() {
+            let trailer = self.merge.trailer();
+            if self.is_covered(&self.key, trailer) {
+                break;
+            }
+            if let ControlFlow::Break(found) =
+                chain.take(trailer, self.merge.value(), &self.rules)?
+            {
+                base = found;
+                break;
+            }
+            self.merge.next()?;
+        }
+        self.value = self.rules.merge(&self.key, base.as_deref(), &chain)?;
+        Ok(())
     }
 
     #[inline]

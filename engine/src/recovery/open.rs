@@ -15,6 +15,7 @@ use crate::database::{Database, Handle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::FileName;
 use crate::kinds::Rules;
+use crate::manifest::edit::KeyspaceDescriptor;
 use crate::manifest::{DirectoryContent, LiveFiles, ManifestReader, VersionSet};
 use crate::memtable::Memtable;
 use crate::options::Options;
@@ -42,6 +43,7 @@ pub(crate) fn open(
     let lock = if writable { Some(take_lock(&*file_system, directory)?) } else { None };
     // Again, now that nobody else can change it.
     let content = check_content(&*file_system, directory, &options)?;
+    let rules = Rules::new(file_system.clock(), &options);
     let signals = Arc::new(Signals::default());
     let files = live_files(&signals);
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes));
@@ -55,13 +57,17 @@ pub(crate) fn open(
     let versions = if content == DirectoryContent::Creatable {
         // The directory may be what an attempt left that was killed before it came to this.
         file_system.sync_dir(parent_of(directory))?;
-        let default = options.default_keyspace;
+        let default = options.default_keyspace.clone();
+        rules.operator_of(&default)?;
         let versions = VersionSet::create(Arc::clone(&file_system), directory, default, &files)?;
         tracing::info!(directory = %directory.display(), "created a database");
         env.database_id = versions.database_id();
         versions
     } else {
         let state = ManifestReader::read(&*file_system, directory)?;
+        if writable {
+            state.facts.keyspaces().try_for_each(|keyspace| require_operator(&rules, keyspace))?;
+        }
         env.database_id = state.facts.database_id;
         if writable {
             check_formats(&*file_system, directory)?;
@@ -74,7 +80,7 @@ pub(crate) fn open(
     if writable {
         sync_log_files(&*file_system, directory)?;
     }
-    let rules = rules_of(&env, &versions);
+    versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));
     let replayed = replay_log(&env, &versions, &rules, &options, writable)?;
     if writable {
         settle_log(&*file_system, directory, &replayed.tail)?;
@@ -93,7 +99,9 @@ pub(crate) fn open_in_memory(options: Options) -> Result<Database> {
     file_system.create_dir_all(directory)?;
     let signals = Arc::new(Signals::default());
     let files = live_files(&signals);
-    let default = options.default_keyspace;
+    let rules = Rules::new(file_system.clock(), &options);
+    let default = options.default_keyspace.clone();
+    rules.operator_of(&default)?;
     let versions = VersionSet::create(Arc::clone(&file_system), directory, default, &files)?;
     let env = TableEnv {
         fs: file_system,
@@ -102,14 +110,14 @@ pub(crate) fn open_in_memory(options: Options) -> Result<Database> {
         cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
         verify_always: options.verify_checksums_always,
     };
-    let rules = rules_of(&env, &versions);
+    versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));
     assemble(Parts { env, options, versions, rules, signals, lock: None, replayed: None })
 }
 
-fn rules_of(env: &TableEnv, versions: &VersionSet) -> Arc<Rules> {
-    let rules = Rules::new(env.fs.clock());
-    versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));
-    rules
+/// What a writer needs: without its operator, a keyspace would silently become something that nobody can read.
+fn require_operator(rules: &Rules, keyspace: &KeyspaceDescriptor) -> Result<()> {
+    let found = rules.operator_of(&keyspace.options);
+    found.map(drop).map_err(|error| error.context(format!("keyspace {:?}", keyspace.name)))
 }
 
 fn live_files(signals: &Arc<Signals>) -> Arc<LiveFiles> {

@@ -154,7 +154,7 @@ fn the_lifetime_of_a_keyspace_is_stored_and_can_be_overridden() {
     let sim = machine(4);
     let options = KeyspaceOptions::new().default_ttl(HOUR);
     let db = open(&sim, small_options()).unwrap();
-    let cache = db.create_keyspace("cache", options).unwrap();
+    let cache = db.create_keyspace("cache", options.clone()).unwrap();
     let other = KeyspaceOptions::new().default_ttl(2 * HOUR);
     db.create_keyspace("cache", other).unwrap_err();
     drop(cache);

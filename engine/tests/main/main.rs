@@ -14,6 +14,7 @@ mod faults;
 mod hermitage;
 mod history;
 mod log_shapes;
+mod merge;
 mod model;
 mod model_check;
 mod oracle;

@@ -28,6 +28,11 @@ impl Model {
         self.expiring.remove(&(name.to_owned(), key.to_vec()));
     }
 
+    /// Appends to a value.
+    pub(crate) fn append(&mut self, name: &str, key: &[u8], operand: &[u8]) {
+        self.table_mut(name).entry(key.to_vec()).or_default().extend_from_slice(operand);
+    }
+
     /// A value that is there until hour `until`.
     pub(crate) fn put_until(&mut self, name: &str, key: &[u8], value: &[u8], until: u64) {
         self.put(name, key, value);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustlite_engine::{
-    Compression, Database, Durability, IoBackend, Iter, KeyValue, Keyspace, KeyspaceOptions,
-    Options, PinnedValue, Snapshot, WriteBatch,
+    Append, Compression, Database, Durability, IoBackend, Iter, KeyValue, Keyspace,
+    KeyspaceOptions, Options, PinnedValue, Snapshot, WriteBatch,
 };
 use rustlite_io::{FileSystem, SimClock, SimFileSystem};
 
@@ -21,7 +21,10 @@ use crate::support::{
 /// Time passes in hours, so that the moments that the simulator adds by itself don't matter.
 const HOUR: Duration = Duration::from_secs(3600);
 
-const NAMES: [&str; 3] = ["default", "second", "third"];
+const NAMES: [&str; 3] = ["default", "second", MERGING];
+
+/// The keyspace with a merge operator, where nothing expires.
+const MERGING: &str = "third";
 
 /// How the database under test is opened.
 type Opener = Box<dyn Fn(Options) -> Database>;
@@ -51,7 +54,7 @@ struct Checker {
 
 impl Checker {
     fn new(seed: u64, opener: Opener, options: Options, keyspaces: KeyspaceOptions) -> Self {
-        let options = options.default_keyspace(keyspaces);
+        let options = options.default_keyspace(keyspaces.clone());
         let mut checker = Self {
             opener,
             options,
@@ -73,10 +76,17 @@ impl Checker {
         let space = |name: &&str| match *name {
             "default" => (*db).clone(),
             name if read_only => db.existing_keyspace(name).unwrap().unwrap(),
-            name => db.create_keyspace(name, self.keyspace_options).unwrap(),
+            name => db.create_keyspace(name, self.options_of(name)).unwrap(),
         };
         self.spaces = NAMES.iter().map(space).collect();
         self.db = Some(db);
+    }
+
+    fn options_of(&self, name: &str) -> KeyspaceOptions {
+        match name {
+            MERGING => self.keyspace_options.clone().merge_operator(Append::NAME),
+            _ => self.keyspace_options.clone(),
+        }
     }
 
     fn db(&self) -> &Database {
@@ -112,6 +122,7 @@ impl Checker {
         let which = self.random.below(NAMES.len());
         match self.random.below(1000) {
             0..=269 => self.put(which),
+            270..=319 if NAMES[which] == MERGING => self.merge(which),
             270..=319 => self.put_expiring(which),
             320..=329 => self.pass_time(),
             330..=409 => self.delete(which),
@@ -150,6 +161,13 @@ impl Checker {
         self.spaces[which].put_expiring_with(&key, &value, ttl, &with(durability)).unwrap();
         self.model.put_until(NAMES[which], &key, &value, self.hour + hours);
         self.model.expire(self.hour);
+    }
+
+    fn merge(&mut self, which: usize) {
+        let (key, durability, len) = (self.key(), self.durability(), self.random.below(30));
+        let operand = self.random.bytes(len);
+        self.spaces[which].merge_with(&key, &operand, &with(durability)).unwrap();
+        self.model.append(NAMES[which], &key, &operand);
     }
 
     fn pass_time(&mut self) {
@@ -191,6 +209,11 @@ impl Checker {
             let which = self.random.below(NAMES.len());
             let (name, key) = (NAMES[which], self.key());
             match self.random.below(10) {
+                0..=2 if name == MERGING => {
+                    let operand = self.value();
+                    batch.merge_in(&self.spaces[which], &key, &operand);
+                    self.model.append(name, &key, &operand);
+                }
                 0 => {
                     let value = self.value();
                     batch.put_expiring_in(&self.spaces[which], &key, &value, HOUR);

@@ -23,6 +23,8 @@ pub(crate) fn default_space() -> Space {
 pub(crate) enum Write {
     Put(Space, Vec<u8>, Vec<u8>),
     Delete(Space, Vec<u8>),
+    /// Appends to the value.
+    Merge(Space, Vec<u8>, Vec<u8>),
     DeleteRange(Space, Vec<u8>, Vec<u8>),
 }
 
@@ -37,6 +39,10 @@ impl State {
                 Write::Put(space, key, value) => {
                     let table = self.0.entry(space.clone()).or_default();
                     table.insert(key.clone(), value.clone());
+                }
+                Write::Merge(space, key, operand) => {
+                    let table = self.0.entry(space.clone()).or_default();
+                    table.entry(key.clone()).or_default().extend_from_slice(operand);
                 }
                 Write::Delete(space, key) => {
                     self.0.entry(space.clone()).or_default().remove(key);
@@ -67,6 +73,10 @@ fn summary(commit: &[Write]) -> String {
     let describe = |write: &Write| match write {
         Write::Put(space, key, value) => {
             format!("put {}{} {} {}", space.0, space.1, String::from_utf8_lossy(key), value.len())
+        }
+        Write::Merge(space, key, operand) => {
+            let key = String::from_utf8_lossy(key);
+            format!("merge {}{} {key} {}", space.0, space.1, operand.len())
         }
         Write::Delete(space, key) => {
             format!("delete {}{} {}", space.0, space.1, String::from_utf8_lossy(key))

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rustlite_engine::{Database, Durability, Error, ErrorKind, Keyspace, Result, WriteBatch};
+use rustlite_engine::{
+    Append, Database, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions, Result, WriteBatch,
+};
 
 use crate::oracle::{Oracle, Space, Write, default_space};
 use crate::support::{Random, with};
@@ -15,7 +17,10 @@ const KEYS: usize = 160;
 const VALUE_BYTES: usize = 3000;
 
 /// Names of the keyspaces that come and go.
-const NAMES: [&str; 2] = ["left", "right"];
+const NAMES: [&str; 2] = ["left", MERGING];
+
+/// The keyspace with a merge operator.
+const MERGING: &str = "right";
 
 /// Runs operations on one database and tells the oracle.
 pub(crate) struct Runner<'a> {
@@ -90,7 +95,7 @@ impl<'a> Runner<'a> {
             match write {
                 Write::Put(space, key, value) => {
                     let handle = self.handle(space)?;
-                    if self.random.percent(20) {
+                    if self.random.percent(20) && space.0 != MERGING {
                         // Longer than any test.
                         batch.put_expiring_in(&handle, key, value, Duration::from_secs(86_400));
                     } else {
@@ -99,12 +104,15 @@ impl<'a> Runner<'a> {
                 }
                 Write::Delete(space, key) => {
                     let handle = self.handle(space)?;
-                    if self.random.percent(20) {
+                    if self.random.percent(20) && space.0 != MERGING {
                         // What expires at once is as good as deleted.
                         batch.put_expiring_in(&handle, key, "expired", Duration::ZERO);
                     } else {
                         batch.delete_in(&handle, key);
                     }
+                }
+                Write::Merge(space, key, operand) => {
+                    batch.merge_in(&self.handle(space)?, key, operand);
                 }
                 Write::DeleteRange(space, start, end) => {
                     batch.delete_range_in(&self.handle(space)?, start, end);
@@ -146,6 +154,10 @@ impl<'a> Runner<'a> {
             .map(|kind| {
                 let (space, key) = (self.space(), self.key());
                 match kind {
+                    Kind::Put if space.0 == MERGING && self.random.percent(60) => {
+                        let operand = self.random.below(40);
+                        Write::Merge(space, key, self.random.bytes(operand))
+                    }
                     Kind::Put => Write::Put(space, key, self.value()),
                     Kind::Delete => Write::Delete(space, key),
                     Kind::DeleteRange => {
@@ -188,7 +200,12 @@ impl<'a> Runner<'a> {
             }
             None => {
                 alive.push(self.oracle.new_space(name));
-                self.db.keyspace(name).map(drop)
+                let options = KeyspaceOptions::new();
+                let options = match name {
+                    MERGING => options.merge_operator(Append::NAME),
+                    _ => options,
+                };
+                self.db.create_keyspace(name, options).map(drop)
             }
         };
         self.oracle.changed_spaces(alive, result.is_ok());

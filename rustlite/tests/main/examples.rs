@@ -66,6 +66,13 @@ fn ttl_runs() {
 }
 
 #[test]
+fn merge_runs() {
+    let heard = run(example("merge"));
+    assert!(heard.contains("/ was seen 50 times\n/about was seen 7 times"), "{heard}");
+    assert!(heard.contains("today: [12, 25]"), "{heard}");
+}
+
+#[test]
 fn a_small_soak_finds_what_its_model_expects() {
     let mut command = example("soak");
     command.arg("50000");

@@ -58,7 +58,7 @@ fn the_list_of_keyspaces_and_their_options_survive_reopening() {
             .compression(Compression::Lz4)
             .filter_bits_per_key(0)
             .block_bytes(512);
-        let logs = db.create_keyspace("logs", squeezed).unwrap();
+        let logs = db.create_keyspace("logs", squeezed.clone()).unwrap();
         db.keyspace("users").unwrap();
         assert_eq!(db.create_keyspace("logs", squeezed).unwrap().name(), "logs");
         assert_eq!(db.list_keyspaces().unwrap(), ["default", "logs", "users"]);
@@ -136,9 +136,9 @@ fn names_and_options_of_keyspaces_are_checked() {
         assert_fails(db.drop_keyspace("default"), invalid, &["default"]);
         let options = KeyspaceOptions::new();
         let bad = [
-            (options.block_bytes(511), "block_bytes is 511"),
-            (options.block_bytes(32_769), "block_bytes is 32769"),
-            (options.filter_bits_per_key(33), "filter_bits_per_key is 33"),
+            (options.clone().block_bytes(511), "block_bytes is 511"),
+            (options.clone().block_bytes(32_769), "block_bytes is 32769"),
+            (options.clone().filter_bits_per_key(33), "filter_bits_per_key is 33"),
         ];
         for (options, words) in bad {
             assert_fails(db.create_keyspace("k", options), invalid, &[words, "between"]);

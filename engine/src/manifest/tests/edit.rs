@@ -70,6 +70,12 @@ fn random_edit(random: &mut Random) -> VersionEdit {
                     .block_bytes(512 + random.below(32_257) as usize)
                     .default_ttl(Duration::from_millis(random.below(3) * 1000)),
             })
+            .map(|mut keyspace| {
+                if keyspace.options.default_ttl_ms == 0 {
+                    keyspace.options = keyspace.options.merge_operator("plus");
+                }
+                keyspace
+            })
             .collect(),
         keyspaces_dropped: (0..random.below(3)).map(|_| KeyspaceId(random.next() as u32)).collect(),
         next_keyspace: maybe(random, number).map(|number| number as u32),
