@@ -45,6 +45,7 @@ pub use commit::future::CommitFuture;
 pub use database::Database;
 pub use error::{Corruption, Error, ErrorKind, Result};
 pub use keyspace::Keyspace;
+pub use kinds::filter::{CompactionFilter, FilterDecision};
 pub use kinds::operator::{MergeOperator, OperatorError};
 pub use kinds::ready_made::{Append, Max, U64Add};
 pub use limits::{

@@ -7,7 +7,9 @@ use rustlite_io::LogSync;
 
 use crate::commit::log_writer::FRAME_BYTES_MAX;
 use crate::error::{Error, Result};
+use crate::keyspace::check_name;
 use crate::kinds::expiry::{Millis, lifetime};
+use crate::kinds::filter::CompactionFilter;
 use crate::kinds::operator::MergeOperator;
 use crate::kinds::ready_made::ready_made;
 use crate::limits::{BLOCK_BYTES_MAX, OPERATOR_NAME_BYTES_MAX};
@@ -194,6 +196,7 @@ pub struct Options {
     pub(crate) default_keyspace: KeyspaceOptions,
     pub(crate) io_backend: IoBackend,
     pub(crate) merge_operators: Vec<Operator>,
+    pub(crate) compaction_filters: Vec<Filter>,
 }
 
 impl Default for Options {
@@ -225,6 +228,7 @@ impl Default for Options {
             default_keyspace: KeyspaceOptions::default(),
             io_backend: IoBackend::Auto,
             merge_operators: Vec::new(),
+            compaction_filters: Vec::new(),
         }
     }
 }
@@ -304,6 +308,17 @@ impl Options {
         self
     }
 
+    /// Registers a compaction filter for the keyspace of this name, which need not exist yet. See [`CompactionFilter`].
+    #[must_use]
+    pub fn compaction_filter(
+        mut self,
+        keyspace: impl Into<String>,
+        filter: impl CompactionFilter,
+    ) -> Self {
+        self.compaction_filters.push(Filter { keyspace: keyspace.into(), code: Arc::new(filter) });
+        self
+    }
+
     /// The bound on private memory that these options set, in bytes: memtables, block cache, and the buffers of flushes and compactions.
     /// Tables, with their indexes and filters, are memory-mapped files: they count as resident while they are used, and the kernel
     /// takes them back when memory is short.
@@ -351,6 +366,14 @@ impl Options {
                 return Err(Error::invalid(format!("there are two merge operators {name:?}")));
             }
         }
+        for (index, filter) in self.compaction_filters.iter().enumerate() {
+            check_name(&filter.keyspace)?;
+            let mut others = self.compaction_filters.iter().take(index);
+            if others.any(|other| other.keyspace == filter.keyspace) {
+                let name = &filter.keyspace;
+                return Err(Error::invalid(format!("keyspace {name:?} has two filters")));
+            }
+        }
         self.default_keyspace.validate()
     }
 }
@@ -362,6 +385,19 @@ pub(crate) struct Operator(pub(crate) Arc<dyn MergeOperator>);
 impl std::fmt::Debug for Operator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0.name())
+    }
+}
+
+/// A compaction filter, as options hold it.
+#[derive(Clone)]
+pub(crate) struct Filter {
+    pub(crate) keyspace: String,
+    pub(crate) code: Arc<dyn CompactionFilter>,
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "filter of {:?}", self.keyspace)
     }
 }
 

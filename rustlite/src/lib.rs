@@ -38,10 +38,10 @@
 #![forbid(unsafe_code)]
 
 pub use rustlite_engine::{
-    Append, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CommitFuture, Compression, Corruption, Cursor,
-    Database, Durability, Error, ErrorKind, IoBackend, IsolationLevel, Iter, KEY_BYTES_MAX,
-    KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX, KeyValue, Keyspace, KeyspaceOptions, KeyspaceSnapshot,
-    LevelStats, LogSync, Max, MergeOperator, OperatorError, Options, PinnedValue, Result,
-    Savepoint, Snapshot, Stats, Transaction, TransactionCommit, TransactionOptions, U64Add,
-    VALUE_BYTES_MAX, WriteBatch, WriteOptions,
+    Append, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CommitFuture, CompactionFilter, Compression,
+    Corruption, Cursor, Database, Durability, Error, ErrorKind, FilterDecision, IoBackend,
+    IsolationLevel, Iter, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX, KeyValue,
+    Keyspace, KeyspaceOptions, KeyspaceSnapshot, LevelStats, LogSync, Max, MergeOperator,
+    OperatorError, Options, PinnedValue, Result, Savepoint, Snapshot, Stats, Transaction,
+    TransactionCommit, TransactionOptions, U64Add, VALUE_BYTES_MAX, WriteBatch, WriteOptions,
 };

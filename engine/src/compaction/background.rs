@@ -16,12 +16,15 @@ use crate::commit::stall::Pressure;
 use crate::compaction::flush::write_tables;
 use crate::compaction::job::{self, JobContext};
 use crate::compaction::output::{NewTable, OutputContext};
-use crate::compaction::picker::{Bounds, Cursors, PickerInput, RangePick, pick, pick_range};
+use crate::compaction::picker::{
+    Bounds, Cursors, PickerInput, RangePick, Rewrite, pick, pick_range,
+};
 use crate::compaction::plan::{Plan, Running};
 use crate::compaction::retention::Retention;
 use crate::compaction::targets;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::KeyspaceId;
 use crate::manifest::{Version, VersionEdit};
 use crate::options::Durability;
 use crate::read::view::{FrozenMemtable, View, ViewCell};
@@ -178,7 +181,12 @@ fn compaction_loop(core: &Core) {
 
 /// Runs compactions on the calling thread until everything between two keys is in one level, without anything that nobody can see.
 pub(crate) fn compact_range(core: &Core, range: &KeyRange) -> Result<()> {
-    let rewrite_before = core.versions.new_file_number();
+    let rewrite = Rewrite {
+        before: core.versions.new_file_number(),
+        // A filter wants to see everything, also what needs no other change.
+        clean_too: KeyspaceId::of(&range.start)
+            .is_some_and(|keyspace| core.rules.of(keyspace).filter.is_some()),
+    };
     let bounds = Bounds { lo: Some(&range.start), hi: Some(&range.end) };
     loop {
         let seen = core.signals.generation();
@@ -191,7 +199,7 @@ pub(crate) fn compact_range(core: &Core, range: &KeyRange) -> Result<()> {
         let picked = {
             let mut state = core.compactions();
             let version = core.versions.current();
-            let picked = pick_range(core.picker_input(&version, &state), bounds, rewrite_before);
+            let picked = pick_range(core.picker_input(&version, &state), bounds, rewrite);
             if let RangePick::Plan(plan) = &picked {
                 state.running.add(plan);
             }
@@ -289,7 +297,8 @@ impl Core {
             return Ok(());
         }
         let boundaries = self.snapshots.boundaries(|| self.pipeline.visible());
-        let retention = Retention::new(boundaries, plan.bottommost, &self.rules);
+        let retention = Retention::new(boundaries, plan.bottommost, &self.rules)
+            .with_filters(self.snapshots.newest());
         let running = self.compactions().running.len();
         let context = JobContext {
             output: self.output_context(true),

@@ -325,6 +325,16 @@ impl Bounds<'_> {
     }
 }
 
+/// Which tables at the bottom of a range to rewrite.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rewrite {
+    /// Those with a smaller number. A new file number, taken before the first pick: what was written since then need not be rewritten
+    /// again.
+    pub(crate) before: FileNumber,
+    /// Also those that certainly hold nothing but current values.
+    pub(crate) clean_too: bool,
+}
+
 /// What is left to do for a range that somebody wants compacted.
 #[derive(Debug)]
 pub(crate) enum RangePick<T = Table> {
@@ -337,12 +347,11 @@ pub(crate) enum RangePick<T = Table> {
 }
 
 /// The next step to bring everything in `bounds` down to the deepest level that holds something of it, and to rewrite there what may
-/// hold tombstones or old versions and has a number below `rewrite_before` (take a new file number before the first call: what was
-/// written since then need not be rewritten again).
+/// hold tombstones or old versions.
 pub(crate) fn pick_range<T>(
     input: PickerInput<'_, T>,
     bounds: Bounds<'_>,
-    rewrite_before: FileNumber,
+    rewrite: Rewrite,
 ) -> RangePick<T> {
     let version = input.version;
     let in_range = |level| version.overlapping(level, bounds.lo, bounds.hi);
@@ -363,7 +372,7 @@ pub(crate) fn pick_range<T>(
             && meta.expiring == 0
             && meta.range_tombstones == 0
             && meta.largest_sequence == 0;
-        meta.number < rewrite_before && !clean
+        meta.number < rewrite.before && (rewrite.clean_too || !clean)
     });
     if stale.is_empty() {
         return RangePick::Done;

@@ -12,6 +12,10 @@ use crate::manifest::tests::{Random, files, handle, key, meta};
 /// Unix time, in milliseconds.
 const NOW: Millis = 1_000_000;
 
+fn rewrite(before: FileNumber) -> Rewrite {
+    Rewrite { before, clean_too: false }
+}
+
 fn options() -> Options {
     Options::new().table_bytes(1000).level_base_bytes(4000).level_ratio(4).l0_compaction_trigger(2)
 }
@@ -182,7 +186,7 @@ fn a_requested_range_sinks_to_its_bottom_and_is_rewritten_there_once() {
             cursors: &Cursors::default(),
             now: NOW,
         };
-        match pick_range(input, bounds, before) {
+        match pick_range(input, bounds, rewrite(before)) {
             RangePick::Plan(plan) => plan.to_string(),
             other => format!("{other:?}"),
         }
@@ -344,7 +348,7 @@ fn no_order_of_flushes_and_concurrent_compactions_hides_a_newer_version() {
                     let picked = if random.below(8) == 0 {
                         let (lo, hi) = (key("0100"), key("0250"));
                         let bounds = Bounds { lo: Some(&lo), hi: Some(&hi) };
-                        match pick_range(model.input(&options), bounds, model.number) {
+                        match pick_range(model.input(&options), bounds, rewrite(model.number)) {
                             RangePick::Plan(plan) => Some(plan),
                             RangePick::Busy | RangePick::Done => None,
                         }
@@ -387,7 +391,7 @@ fn compacting_until_nothing_is_left_ends_within_the_targets() {
         let everything = Bounds { lo: None, hi: None };
         let before = model.number + 1;
         loop {
-            match pick_range(model.input(&options), everything, before) {
+            match pick_range(model.input(&options), everything, rewrite(before)) {
                 RangePick::Plan(plan) => model.start(plan),
                 RangePick::Busy => panic!("nothing runs"),
                 RangePick::Done => break,

@@ -13,9 +13,10 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::key::{Sequence, Trailer, ValueKind};
+use crate::key::{KeyspaceId, Sequence, Trailer, ValueKind};
 use crate::kinds::Rules;
-use crate::kinds::expiry::{self, Millis};
+use crate::kinds::expiry::{self, EXPIRY_BYTES, Millis};
+use crate::kinds::filter::{CompactionFilter, FilterDecision, decide};
 use crate::kinds::operator::Chain;
 use crate::range_tombstones::RangeTombstones;
 
@@ -29,12 +30,29 @@ pub(crate) struct Retention {
     /// What has expired by now is dropped.
     now: Millis,
     rules: Arc<Rules>,
+    /// Values from this sequence number on are shown to compaction filters: no snapshot sees them.
+    filtered_from: Sequence,
 }
 
 impl Retention {
     pub(crate) fn new(boundaries: Vec<Sequence>, bottommost: bool, rules: &Arc<Rules>) -> Self {
         debug_assert!(boundaries.is_sorted() && !boundaries.is_empty());
-        Self { boundaries, bottommost, now: rules.now(), rules: Arc::clone(rules) }
+        Self {
+            boundaries,
+            bottommost,
+            now: rules.now(),
+            rules: Arc::clone(rules),
+            filtered_from: Sequence::MAX,
+        }
+    }
+
+    /// Lets compaction filters decide about what the snapshots don't see. `newest_snapshot` is to be asked for after the boundaries, so
+    /// that one that was taken in between counts.
+    pub(crate) fn with_filters(mut self, newest_snapshot: Option<Sequence>) -> Self {
+        if self.rules.has_filters() {
+            self.filtered_from = newest_snapshot.map_or(0, |newest| newest + 1);
+        }
+        self
     }
 
     fn stripe(&self, sequence: Sequence) -> usize {
@@ -64,6 +82,7 @@ impl Retention {
             key: Vec::new(),
             stripe: None,
             chain: Chain::default(),
+            filter: None,
         }
     }
 }
@@ -74,7 +93,6 @@ pub(crate) trait Emit: FnMut(&[u8], Trailer, &[u8]) -> Result<()> {}
 impl<F: FnMut(&[u8], Trailer, &[u8]) -> Result<()>> Emit for F {}
 
 /// Decides record by record, in internal-key order.
-#[derive(Debug)]
 pub(crate) struct RecordFilter<'a> {
     retention: &'a Retention,
     tombstones: &'a RangeTombstones,
@@ -83,6 +101,8 @@ pub(crate) struct RecordFilter<'a> {
     stripe: Option<usize>,
     /// Operands of that stripe that have not met what they apply to yet.
     chain: Chain,
+    /// The compaction filter of the last keyspace that was asked about.
+    filter: Option<(KeyspaceId, Option<Arc<dyn CompactionFilter>>)>,
 }
 
 /// What the operands of a stripe apply to.
@@ -128,7 +148,7 @@ impl RecordFilter<'_> {
             return Ok(());
         }
         match trailer.kind() {
-            Some(ValueKind::Put) => emit(key, self.settled(trailer, stripe), value),
+            Some(ValueKind::Put) => self.emit_value(key, trailer, value, stripe, emit),
             Some(ValueKind::Delete) if self.hides_nothing(stripe) => Ok(()),
             Some(ValueKind::PutExpiring) => self.push_expiring(key, trailer, value, stripe, emit),
             Some(ValueKind::Merge) => {
@@ -206,7 +226,7 @@ impl RecordFilter<'_> {
         };
         if let Some(Ok(value)) = value {
             let trailer = Trailer::new(newest.sequence(), ValueKind::Put);
-            emit(&key, self.settled(trailer, stripe), &value)?;
+            self.emit_value(&key, trailer, &value, stripe, emit)?;
         } else {
             let chain = self.retention.rules.combine(&key, chain);
             chain.iter().try_for_each(|(trailer, operand)| emit(&key, trailer, operand))?;
@@ -229,12 +249,63 @@ impl RecordFilter<'_> {
         emit: &mut impl Emit,
     ) -> Result<()> {
         if expiry::alive(value, self.retention.now)?.is_some() {
-            emit(key, self.settled(trailer, stripe), value)
+            self.emit_value(key, trailer, value, stripe, emit)
         } else if self.hides_nothing(stripe) {
             Ok(())
         } else {
             emit(key, Trailer::new(trailer.sequence(), ValueKind::Delete), &[])
         }
+    }
+
+    /// A value stays, unless the compaction filter wants something else.
+    #[inline]
+    fn emit_value(
+        &mut self,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        stripe: usize,
+        emit: &mut impl Emit,
+    ) -> Result<()> {
+        if trailer.sequence() >= self.retention.filtered_from {
+            return self.emit_filtered(key, trailer, value, stripe, emit);
+        }
+        emit(key, self.settled(trailer, stripe), value)
+    }
+
+    #[inline(never)]
+    fn emit_filtered(
+        &mut self,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        stripe: usize,
+        emit: &mut impl Emit,
+    ) -> Result<()> {
+        let head = if trailer.kind() == Some(ValueKind::PutExpiring) { EXPIRY_BYTES } else { 0 };
+        let (when, own) = value.split_at_checked(head).unwrap_or_default();
+        let decision = match self.filter_of(key) {
+            Some(filter) => decide(filter, key, own),
+            None => FilterDecision::Keep,
+        };
+        match decision {
+            FilterDecision::Keep => emit(key, self.settled(trailer, stripe), value),
+            FilterDecision::Change(changed) => {
+                emit(key, self.settled(trailer, stripe), &[when, &changed].concat())
+            }
+            FilterDecision::Remove if self.hides_nothing(stripe) => Ok(()),
+            FilterDecision::Remove => {
+                emit(key, Trailer::new(trailer.sequence(), ValueKind::Delete), &[])
+            }
+        }
+    }
+
+    fn filter_of(&mut self, key: &[u8]) -> Option<&dyn CompactionFilter> {
+        let keyspace = KeyspaceId::of(key).unwrap_or(KeyspaceId::DEFAULT);
+        if self.filter.as_ref().is_none_or(|(known, _)| *known != keyspace) {
+            self.filter = Some((keyspace, self.retention.rules.of(keyspace).filter));
+        }
+        self.filter.as_ref().and_then(|(_, filter)| filter.as_deref())
     }
 
     /// True if nothing older than this stripe's version is left anywhere.

@@ -6,6 +6,7 @@ use rustlite_io::{FileSystem as _, SimFileSystem};
 
 use super::*;
 use crate::key::KeyspaceId;
+use crate::kinds::filter::{CompactionFilter, FilterDecision};
 use crate::kinds::ready_made::Append;
 use crate::manifest::edit::KeyspaceDescriptor;
 use crate::options::{KeyspaceOptions, Options};
@@ -160,6 +161,84 @@ fn what_the_operator_refuses_stays_as_it_is() {
     let kept = run_with_values(&retention(&[10], false), &[], &records);
     let kept: Vec<_> = kept.into_iter().map(|(_, seq, kind)| (seq, kind)).collect();
     assert_eq!(kept, [(9, Merge), (7, Delete)]);
+}
+
+/// Removes `x`, changes `y` to `z`.
+struct Letters;
+
+impl CompactionFilter for Letters {
+    fn filter(&self, key: &[u8], value: &[u8]) -> FilterDecision {
+        assert_eq!(key, b"k", "the key as the user wrote it");
+        match value {
+            b"x" => FilterDecision::Remove,
+            b"y" => FilterDecision::Change(b"z".into()),
+            b"?" => panic!("a question"),
+            _ => FilterDecision::Keep,
+        }
+    }
+}
+
+/// What a filter leaves of versions of one key, as `kind sequence value`.
+fn filtered(
+    (boundaries, newest_snapshot): (&[Sequence], Option<Sequence>),
+    bottommost: bool,
+    records: &[(Sequence, ValueKind, &[u8])],
+) -> Vec<String> {
+    let options = Options::new().compaction_filter("default", Letters);
+    let rules = Rules::new(SimFileSystem::new(1).clock(), &options);
+    rules.learn(&KeyspaceDescriptor {
+        id: KeyspaceId::DEFAULT,
+        name: "default".into(),
+        options: KeyspaceOptions::new().merge_operator(Append::NAME),
+    });
+    let retention = Retention::new(boundaries.to_vec(), bottommost, &rules);
+    let retention = retention.with_filters(newest_snapshot);
+    let tombstones = RangeTombstones::empty();
+    let mut filter = retention.filter(&tombstones);
+    let mut kept = Vec::new();
+    let mut emit = |_: &[u8], trailer: Trailer, value: &[u8]| {
+        let value = String::from_utf8_lossy(value.strip_prefix(&[0xff; 8]).unwrap_or(value));
+        kept.push(format!("{:?} {} {value}", trailer.kind().unwrap(), trailer.sequence()));
+        Ok(())
+    };
+    for &(sequence, kind, value) in records {
+        filter.push(b"\0\0\0\0k", Trailer::new(sequence, kind), value, &mut emit).unwrap();
+    }
+    filter.finish(&mut emit).unwrap();
+    kept
+}
+
+#[test]
+fn a_filter_decides_about_values_that_no_snapshot_sees() {
+    let now = (&[10][..], None);
+    assert_eq!(filtered(now, false, &[(9, Put, b"x"), (5, Put, b"a")]), ["Delete 9 "]);
+    assert_eq!(filtered(now, true, &[(9, Put, b"x"), (5, Put, b"a")]), [""; 0]);
+    assert_eq!(filtered(now, true, &[(9, Put, b"y")]), ["Put 0 z"]);
+    assert_eq!(filtered(now, false, &[(9, Put, b"?")]), ["Put 9 ?"], "a panic keeps the value");
+    assert_eq!(filtered(now, false, &[(9, Delete, b"")]), ["Delete 9 "]);
+    let expiring = |value: &[u8]| [&[0xff; 8], value].concat();
+    let changed = filtered(now, false, &[(9, PutExpiring, &expiring(b"y"))]);
+    assert_eq!(changed, ["PutExpiring 9 z"], "it keeps its time");
+    let removed = filtered(now, false, &[(9, PutExpiring, &expiring(b"x"))]);
+    assert_eq!(removed, ["Delete 9 "]);
+}
+
+#[test]
+fn a_filter_sees_what_operands_amount_to_and_nothing_less() {
+    let now = (&[10][..], None);
+    assert_eq!(filtered(now, true, &[(9, Merge, b"x")]), [""; 0]);
+    assert_eq!(filtered(now, false, &[(9, Merge, b"x"), (3, Delete, b"")]), ["Delete 9 "]);
+    assert_eq!(filtered(now, true, &[(9, Merge, b"x"), (3, Put, b"a")]), ["Put 0 ax"]);
+    assert_eq!(filtered(now, false, &[(9, Merge, b"x")]), ["Merge 9 x"]);
+}
+
+#[test]
+fn a_filter_does_not_touch_what_a_snapshot_sees() {
+    let snapshot = (&[6, 10][..], Some(6));
+    let records = [(9, Put, &b"x"[..]), (5, Put, b"x"), (3, Put, b"x")];
+    assert_eq!(filtered(snapshot, true, &records), ["Delete 9 ", "Put 0 x"]);
+    assert_eq!(filtered((&[10], Some(10)), true, &records), ["Put 0 x"]);
+    assert_eq!(filtered((&[10], None), true, &[(0, Put, b"x")]), [""; 0]);
 }
 
 #[test]

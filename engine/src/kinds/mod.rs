@@ -5,12 +5,14 @@
 //!
 //! * [`expiry`]: the bytes of a value that expires, and when it has.
 //! * [`operator`]: what a merge operator is, and operands on their way to what they apply to; [`ready_made`]: operators to use.
+//! * [`filter`]: code that decides what of a keyspace is still wanted.
 //! * [`rules`]: the rules of all keyspaces, and how a batch is completed by them on its way into the log.
 //!
 //! Readers (`read/get.rs`, `read/visible.rs`) and compactions (`compaction/retention.rs`) come here only when they meet such a
 //! record: plain values pay for none of it.
 
 pub(crate) mod expiry;
+pub(crate) mod filter;
 pub(crate) mod operator;
 pub(crate) mod ready_made;
 pub(crate) mod rules;

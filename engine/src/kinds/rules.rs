@@ -11,17 +11,19 @@ use crate::batch::{Record, Records, WriteBatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyspaceId, ValueKind};
 use crate::kinds::expiry::{Millis, split};
+use crate::kinds::filter::CompactionFilter;
 use crate::kinds::operator::{Chain, MergeOperator};
 use crate::kinds::ready_made::ready_made;
 use crate::limits::KEYSPACE_PREFIX_BYTES;
 use crate::manifest::edit::KeyspaceDescriptor;
-use crate::options::{KeyspaceOptions, Operator, Options, check_operator_name};
+use crate::options::{Filter, KeyspaceOptions, Operator, Options, check_operator_name};
 
 /// What it takes to understand records that are more than a value. Shared by everything that reads or writes one database.
 pub(crate) struct Rules {
     clock: Arc<dyn Clock>,
     /// What keyspaces can name.
     operators: Vec<Arc<dyn MergeOperator>>,
+    filters: Vec<Filter>,
     /// Keyspaces whose options say something that matters here. Dropped ones stay: iterators may still read them, and no id is
     /// ever used again.
     keyspaces: RwLock<HashMap<KeyspaceId, KeyspaceRules>>,
@@ -37,6 +39,7 @@ pub(crate) struct KeyspaceRules {
     default_ttl_ms: Millis,
     /// What combines operands; an unknown one only in a database that is open read-only.
     pub(crate) operator: Option<Arc<dyn MergeOperator>>,
+    pub(crate) filter: Option<Arc<dyn CompactionFilter>>,
 }
 
 impl Rules {
@@ -46,6 +49,7 @@ impl Rules {
         Arc::new(Self {
             clock,
             operators: registered.chain(ready_made()).collect(),
+            filters: options.compaction_filters.clone(),
             keyspaces: RwLock::default(),
             stamps_values: AtomicBool::new(false),
         })
@@ -54,14 +58,17 @@ impl Rules {
     /// Takes over what a keyspace's options say, before anybody can use the keyspace.
     pub(crate) fn learn(&self, keyspace: &KeyspaceDescriptor) {
         let options = &keyspace.options;
+        let filter = self.filters.iter().find(|filter| filter.keyspace == keyspace.name);
         let rules = KeyspaceRules {
             default_ttl_ms: options.default_ttl_ms,
             operator: self.operator_of(options).unwrap_or_default(),
+            filter: filter.map(|filter| Arc::clone(&filter.code)),
         };
         if rules.default_ttl_ms > 0 {
             self.stamps_values.store(true, Ordering::Relaxed);
         }
-        if rules.default_ttl_ms > 0 || rules.operator.is_some() {
+        let special = rules.operator.is_some() || rules.filter.is_some();
+        if rules.default_ttl_ms > 0 || special {
             let mut keyspaces = self.keyspaces.write().unwrap_or_else(PoisonError::into_inner);
             keyspaces.insert(keyspace.id, rules);
         }
@@ -86,6 +93,11 @@ impl Rules {
                 ),
             )
         })
+    }
+
+    /// True if some keyspace has a compaction filter.
+    pub(crate) fn has_filters(&self) -> bool {
+        !self.filters.is_empty()
     }
 
     /// What the operands of a key amount to.

@@ -43,6 +43,11 @@ impl SnapshotList {
         all
     }
 
+    /// The newest sequence number that a snapshot holds.
+    pub(crate) fn newest(&self) -> Option<Sequence> {
+        self.lock().keys().next_back().copied()
+    }
+
     /// How many snapshots are live, and the oldest.
     pub(crate) fn summary(&self) -> (usize, Option<Sequence>) {
         let live = self.lock();
