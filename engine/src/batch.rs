@@ -246,17 +246,6 @@ impl WriteBatch {
         });
     }
 
-    /// Adds a record of another batch.
-    pub(crate) fn push_as_is(
-        &mut self,
-        kind: ValueKind,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        value: &[u8],
-    ) {
-        self.push(kind, keyspace, key, value.len(), |bytes| bytes.extend_from_slice(value));
-    }
-
     /// True if records need the rules of their keyspaces to be complete.
     #[inline]
     pub(crate) fn is_special(&self) -> bool {
@@ -398,6 +387,8 @@ impl<'a> Records<'a> {
         let sound = match kind {
             ValueKind::RangeDelete => key < value,
             ValueKind::Delete => value.is_empty(),
+            // Values are separated when they leave the log.
+            ValueKind::ValuePointer => false,
             ValueKind::PutExpiring => {
                 (EXPIRY_BYTES..=EXPIRY_BYTES + VALUE_BYTES_MAX).contains(&value.len())
             }

@@ -283,8 +283,8 @@ impl Database {
         self.handle().core.pipeline.sync()
     }
 
-    /// Reads every table from the medium, not from caches, and checks every checksum, the order of all keys and the counts. Returns the
-    /// number of bytes checked. Reads and writes go on meanwhile.
+    /// Reads every table, and every value in value files, from the medium and not from caches, and checks every checksum, the order of
+    /// all keys and the counts. Returns the number of bytes checked. Reads and writes go on meanwhile.
     ///
     /// # Errors
     /// [`Corruption`](ErrorKind::Corruption) of the first damage found, with file and offset; read errors.

@@ -7,6 +7,7 @@
 //! wal-000012.log    a log segment
 //! spare-000013.log  a log segment that is free for use
 //! 000042.sst        a table
+//! 000043.val        large values
 //! *.tmp             unfinished; removed at open
 //! ```
 //!
@@ -26,6 +27,7 @@ pub(crate) enum FileName {
     Log(FileNumber),
     SpareLog(FileNumber),
     Table(FileNumber),
+    Values(FileNumber),
     Temporary,
 }
 
@@ -51,6 +53,7 @@ impl FileName {
         let (stem, extension) = name.rsplit_once('.')?;
         match extension {
             "sst" => number(stem).map(Self::Table),
+            "val" => number(stem).map(Self::Values),
             "log" => match stem.split_once('-')? {
                 ("wal", digits) => number(digits).map(Self::Log),
                 ("spare", digits) => number(digits).map(Self::SpareLog),
@@ -70,6 +73,7 @@ impl FileName {
             Self::Log(number) => format!("wal-{number:06}.log"),
             Self::SpareLog(number) => format!("spare-{number:06}.log"),
             Self::Table(number) => format!("{number:06}.sst"),
+            Self::Values(number) => format!("{number:06}.val"),
             Self::Temporary => "CURRENT.tmp".to_owned(),
         })
     }
@@ -81,16 +85,23 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_foreign_names_are_left_alone() {
-        use FileName::{Current, Lock, Log, Manifest, SpareLog, Table, Temporary};
-        for name in
-            [Lock, Current, Manifest(7), Log(12), SpareLog(999_999), Table(1_234_567), Temporary]
-        {
+        use FileName::{Current, Lock, Log, Manifest, SpareLog, Table, Temporary, Values};
+        for name in [
+            Lock,
+            Current,
+            Manifest(7),
+            Log(12),
+            SpareLog(999_999),
+            Table(1_234_567),
+            Values(43),
+            Temporary,
+        ] {
             let path = name.path(Path::new("d"));
             let text = path.file_name().and_then(|text| text.to_str()).unwrap();
             assert_eq!(FileName::parse(text), Some(name), "{text}");
         }
         for foreign in
-            ["", "a.sst", "1.sst", "-00001.sst", "notes.tmp", "wal-.log", "x.log", "LOCK2"]
+            ["", "a.sst", "1.sst", "1.val", "-00001.sst", "notes.tmp", "wal-.log", "x.log", "LOCK2"]
         {
             assert_eq!(FileName::parse(foreign), None, "{foreign}");
         }

@@ -26,7 +26,7 @@ pub(crate) enum ValueKind {
     Put = 1,
     /// The merge operator of the keyspace applies this operand to the version below.
     Merge = 2,
-    /// The value lives in a value file. Reserved.
+    /// The key has a value, which lies in a value file: see `values/mod.rs`. Only in tables.
     ValuePointer = 3,
     /// The key has a value that expires: see `kinds/expiry.rs`.
     PutExpiring = 4,

@@ -323,8 +323,8 @@ impl Keyspace {
         snapshot.keyspace(self)
     }
 
-    /// About how many bytes of table files the keys between two bounds take. Cheap: it reads indexes only; what is still in memory does
-    /// not count.
+    /// About how many bytes of table files the keys between two bounds take. Cheap: it reads indexes only; what is still in memory or
+    /// in value files does not count.
     ///
     /// # Errors
     /// If the database is closed.

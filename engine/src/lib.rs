@@ -6,6 +6,7 @@
 //! * `kinds`: what records mean that are more than a value.
 //! * `batch`: what a write is made of. `commit`: the one write path. `wal`: the bytes of the log.
 //! * `memtable`: what was written lately, in memory. `sstable`: tables on disk.
+//! * `values`: files for large values.
 //! * `manifest`: which tables are the database. `compaction`: the background work that keeps them few and sorted.
 //! * `txn`: transactions, on top of batches and snapshots.
 //! * `read`: the one read path. `recovery`: opening.
@@ -38,6 +39,7 @@ mod sstable;
 mod stats;
 mod sync;
 mod txn;
+mod values;
 mod wal;
 
 pub use batch::WriteBatch;

@@ -12,7 +12,8 @@ use crate::kinds::expiry::{Millis, lifetime};
 use crate::kinds::filter::CompactionFilter;
 use crate::kinds::operator::MergeOperator;
 use crate::kinds::ready_made::ready_made;
-use crate::limits::{BLOCK_BYTES_MAX, OPERATOR_NAME_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES_MAX, OPERATOR_NAME_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::values::SEPARATION_BYTES_MIN;
 
 /// Memory of one flush or compaction thread: read-ahead of its inputs and write buffers of its output.
 const BACKGROUND_BUFFER_BYTES: u64 = 32 << 20;
@@ -91,6 +92,8 @@ pub struct KeyspaceOptions {
     pub(crate) default_ttl_ms: Millis,
     /// The name of the merge operator.
     pub(crate) merge_operator: Option<String>,
+    /// 0 for never.
+    pub(crate) value_separation_bytes: usize,
 }
 
 impl Default for KeyspaceOptions {
@@ -101,6 +104,7 @@ impl Default for KeyspaceOptions {
             block_bytes: 4096,
             default_ttl_ms: 0,
             merge_operator: None,
+            value_separation_bytes: 0,
         }
     }
 }
@@ -150,7 +154,21 @@ impl KeyspaceOptions {
         self
     }
 
+    /// From which length on values are kept in value files instead of tables, in bytes; 0, the default, for never; else 256 to
+    /// 1 GiB. Compactions then copy pointers instead of values, which saves most of their work where values are large; a read costs one
+    /// more access, and a scan is no longer sequential. Space of overwritten values comes back once half of their file is garbage.
+    /// Values that expire stay in tables.
+    #[must_use]
+    pub fn value_separation_bytes(mut self, bytes: usize) -> Self {
+        self.value_separation_bytes = bytes;
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
+        if self.value_separation_bytes > 0 {
+            let bytes = self.value_separation_bytes;
+            check("value_separation_bytes", bytes, SEPARATION_BYTES_MIN, VALUE_BYTES_MAX)?;
+        }
         if let Some(name) = &self.merge_operator {
             check_operator_name(name)?;
             if self.default_ttl_ms > 0 {

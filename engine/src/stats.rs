@@ -47,6 +47,12 @@ pub struct Stats {
     pub log_bytes: u64,
     /// The levels of the tree, level 0 first.
     pub levels: [LevelStats; LEVELS],
+    /// Value files.
+    pub value_files: usize,
+    /// Bytes of value files.
+    pub value_file_bytes: u64,
+    /// Bytes in value files that no table points to any more.
+    pub value_garbage_bytes: u64,
     /// Live snapshots.
     pub snapshots: usize,
     /// The oldest sequence number that a snapshot holds.
@@ -55,7 +61,7 @@ pub struct Stats {
     pub user_bytes_written: u64,
     /// Memtables flushed.
     pub flushes: u64,
-    /// Bytes of tables that flushes wrote.
+    /// Bytes of tables and value files that flushes wrote.
     pub flush_bytes_written: u64,
     /// Compactions, trivial moves not included.
     pub compactions: u64,
@@ -83,6 +89,7 @@ impl Stats {
             level.runs =
                 view.version.level_runs(number).iter().filter(|run| !run.is_empty()).count();
         }
+        let values = core.rules.values.usage(&view.version);
         let (snapshots, oldest_snapshot) = core.snapshots.summary();
         let (_, _, log_bytes) = core.pipeline.log_position();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -105,6 +112,9 @@ impl Stats {
             memory_bound_bytes: core.options.memory_bound_bytes(),
             log_bytes,
             levels,
+            value_files: values.files,
+            value_file_bytes: values.file_bytes,
+            value_garbage_bytes: values.garbage_bytes,
             snapshots,
             oldest_snapshot,
             user_bytes_written: count(&counters.user_bytes_written),
@@ -158,6 +168,10 @@ impl fmt::Display for Stats {
                 &format!("level {number}"),
                 format!("{} tables, {} runs, {}", level.tables, level.runs, mib(level.bytes)),
             )?;
+        }
+        if self.value_files > 0 {
+            let (all, garbage) = (mib(self.value_file_bytes), mib(self.value_garbage_bytes));
+            line("value files", format!("{}; {all}, {garbage} of it garbage", self.value_files))?;
         }
         line("snapshots", self.snapshots.to_string())?;
         line("flushes", format!("{}; {} written", self.flushes, mib(self.flush_bytes_written)))?;

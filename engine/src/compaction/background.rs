@@ -7,6 +7,7 @@
 //! its inputs stay, it is tried again, and writers that would have to wait for it are told why. A manifest that nobody can vouch for
 //! poisons the pipeline.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -24,6 +25,7 @@ use crate::compaction::retention::Retention;
 use crate::compaction::targets;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
+use crate::file_name::FileNumber;
 use crate::key::KeyspaceId;
 use crate::manifest::{Version, VersionEdit};
 use crate::options::Durability;
@@ -44,6 +46,8 @@ pub(crate) struct CompactionState {
     cursors: Cursors,
     /// The last failure, until a compaction succeeds.
     failure: Option<Error>,
+    /// Value files that are mostly garbage in the newest version.
+    to_empty: Arc<HashSet<FileNumber>>,
 }
 
 /// Starts the threads of a database. None for one that is open read-only.
@@ -52,7 +56,9 @@ pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>
     if core.options.read_only {
         return Ok(threads);
     }
-    core.update_pressure(&core.versions.current());
+    let version = core.versions.current();
+    core.update_pressure(&version);
+    core.compactions().to_empty = Arc::new(core.rules.values.usage(&version).to_empty);
     let mut start = |name: String, run: fn(&Core)| {
         start_thread(core, name, run).map(|thread| threads.push(thread))
     };
@@ -147,7 +153,7 @@ fn flush(core: &Core, frozen: &Arc<FrozenMemtable>) -> Result<()> {
     let boundaries = core.snapshots.boundaries(|| core.pipeline.visible());
     let retention = Retention::new(boundaries, false, &core.rules);
     let tables = write_tables(&core.output_context(false), frozen, &retention)?;
-    let written: u64 = tables.iter().map(|new| new.meta.file_bytes).sum();
+    let written: u64 = tables.iter().map(NewTable::bytes_written).sum();
     let edit = VersionEdit {
         log_start: core.pool.as_ref().map(|_| frozen.log_end),
         last_sequence: Some(frozen.last_sequence),
@@ -252,6 +258,7 @@ impl Core {
             running: &state.running,
             cursors: &state.cursors,
             now: self.rules.now(),
+            to_empty: &state.to_empty,
         }
     }
 
@@ -307,7 +314,7 @@ impl Core {
             stop: self.signals.stop_flag(),
         };
         let tables = job::run(&context, plan)?;
-        let written: u64 = tables.iter().map(|new| new.meta.file_bytes).sum();
+        let written: u64 = tables.iter().map(NewTable::bytes_written).sum();
         self.install(edit, plan.output_level, &tables, None)?;
         let count = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
         count(&self.counters.compactions, 1);
@@ -322,6 +329,11 @@ impl Core {
             versions: &self.versions,
             limiter: limited.then_some(&self.limiter),
             table_bytes: self.options.table_bytes,
+            to_empty: if limited {
+                Arc::clone(&self.compactions().to_empty)
+            } else {
+                Arc::default()
+            },
         }
     }
 
@@ -376,6 +388,7 @@ impl Core {
             )
         });
         self.update_pressure(version);
+        self.compactions().to_empty = Arc::new(self.rules.values.usage(version).to_empty);
     }
 
     fn update_pressure(&self, version: &Version) {

@@ -69,7 +69,7 @@ pub(crate) fn run(context: &JobContext<'_>, plan: &Plan) -> Result<Vec<NewTable>
     match failure {
         None => Ok(tables),
         Some(error) => {
-            tables.iter().for_each(|table| remove(context.output.env, &table.meta));
+            tables.iter().for_each(|table| remove(context.output.env, table));
             Err(error)
         }
     }

@@ -4,7 +4,7 @@
 //! * [`picker`] looks at a version and decides, without any I/O, which tables to merge into which level: a [`plan`].
 //! * [`job`] carries a plan out: merges its inputs, in parallel over disjoint key ranges where that pays, into new tables.
 //! * [`retention`] is the rule by which flushes and compactions drop versions that no reader can see any more.
-//! * [`output`] cuts the merged records into tables.
+//! * [`output`] cuts the merged records into tables; [`separate`] moves large values out of them.
 //! * [`rate_limiter`] bounds what compactions write per second.
 //! * [`background`] owns the threads: one for the log, one for flushes, the rest for compactions.
 //!
@@ -20,4 +20,5 @@ pub(crate) mod picker;
 pub(crate) mod plan;
 pub(crate) mod rate_limiter;
 pub(crate) mod retention;
+mod separate;
 pub(crate) mod targets;

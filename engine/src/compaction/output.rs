@@ -3,10 +3,13 @@
 //! A table ends when it has reached its size, when the keyspace changes, or when it would overlap too much of the level below its own;
 //! never between two versions of a key. Range tombstones are cut at the same places, so that the tables of one output are disjoint.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::compaction::rate_limiter::RateLimiter;
+use crate::compaction::separate::Separator;
 use crate::error::Result;
+use crate::file_name::{FileName, FileNumber};
 use crate::key::{KeyspaceId, Trailer};
 use crate::manifest::{PendingFile, TableHandle, VersionSet};
 use crate::range_tombstones::RangeTombstones;
@@ -20,6 +23,22 @@ const GRANDPARENT_OVERLAP_FACTOR: u64 = 10;
 pub(crate) struct NewTable {
     pub(crate) meta: TableMeta,
     pub(crate) _pending: PendingFile,
+    /// The value files of its output; with the first table only.
+    values: Vec<NewValues>,
+}
+
+impl NewTable {
+    /// Bytes that were written, value files included.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.meta.file_bytes + self.values.iter().map(|values| values.file_bytes).sum::<u64>()
+    }
+}
+
+/// A value file that is written and that no version points to yet.
+#[derive(Debug)]
+pub(super) struct NewValues {
+    pub(super) file_bytes: u64,
+    pub(super) pending: PendingFile,
 }
 
 /// What writing tables needs.
@@ -28,6 +47,8 @@ pub(crate) struct OutputContext<'a> {
     pub(crate) versions: &'a VersionSet,
     pub(crate) limiter: Option<&'a RateLimiter>,
     pub(crate) table_bytes: u64,
+    /// Value files whose values are moved to new files.
+    pub(crate) to_empty: Arc<HashSet<FileNumber>>,
 }
 
 /// Writes the records of one key range as tables.
@@ -44,6 +65,7 @@ pub(crate) struct Output<'a> {
     writer: Option<Writer>,
     finished: Vec<NewTable>,
     accounted: u64,
+    separator: Separator<'a>,
     /// A keyspace that was dropped: its records go nowhere.
     dropped: Option<KeyspaceId>,
 }
@@ -52,6 +74,8 @@ struct Writer {
     table: TableWriter,
     pending: PendingFile,
     keyspace: KeyspaceId,
+    /// Values from this length on are separated.
+    separated_from: usize,
 }
 
 impl<'a> Output<'a> {
@@ -72,6 +96,7 @@ impl<'a> Output<'a> {
             writer: None,
             finished: Vec::new(),
             accounted: 0,
+            separator: Separator::new(context),
             dropped: None,
         }
     }
@@ -91,7 +116,12 @@ impl<'a> Output<'a> {
             }
         }
         let Some(writer) = self.writer.as_mut() else { return Ok(()) };
-        writer.table.add(key, trailer, value)?;
+        if value.len() >= writer.separated_from || self.separator.concerns(trailer) {
+            let (trailer, value) = self.separator.separate(trailer, value)?;
+            writer.table.add(key, trailer, value)?;
+        } else {
+            writer.table.add(key, trailer, value)?;
+        }
         let written = writer.table.estimated_bytes();
         if written >= self.accounted + (256 << 10) {
             self.spend(written);
@@ -138,7 +168,11 @@ impl<'a> Output<'a> {
         let pending = self.context.versions.new_table();
         let options = TableOptions::from(&descriptor.options);
         let table = TableWriter::create(self.context.env, pending.number(), options)?;
-        Ok(Some(Writer { table, pending, keyspace }))
+        let separated_from = match descriptor.options.value_separation_bytes {
+            0 => usize::MAX,
+            bytes => bytes,
+        };
+        Ok(Some(Writer { table, pending, keyspace, separated_from }))
     }
 
     /// Ends the open table in front of `next`, or at the end of the range.
@@ -160,7 +194,8 @@ impl<'a> Output<'a> {
         self.accounted = 0;
         self.overlapped = 0;
         self.from = Some(to);
-        self.finished.push(NewTable { meta, _pending: writer.pending });
+        let values = Vec::new();
+        self.finished.push(NewTable { meta, _pending: writer.pending, values });
         Ok(())
     }
 
@@ -186,6 +221,10 @@ impl<'a> Output<'a> {
         // The tombstones were clipped to the range already, so its end need not be repeated here.
         self.cut(None)?;
         self.tombstones_only(to)?;
+        let values = self.separator.finish()?;
+        if let Some(first) = self.finished.first_mut() {
+            first.values = values;
+        }
         Ok(std::mem::take(&mut self.finished))
     }
 }
@@ -197,15 +236,23 @@ impl Drop for Output<'_> {
             writer.table.abandon();
         }
         for table in &self.finished {
-            remove(self.context.env, &table.meta);
+            remove(self.context.env, table);
         }
     }
 }
 
-/// Removes the file of a table that will not become part of a version. A file that stays is removed at the next open.
-pub(crate) fn remove(env: &TableEnv, meta: &TableMeta) {
-    let path = crate::file_name::FileName::Table(meta.number).path(&env.directory);
-    if let Err(error) = env.fs.remove(&path) {
-        tracing::warn!(%error, "an unneeded table stays until the next open");
+/// Removes the files of a table that will not become part of a version. What stays is removed at the next open.
+pub(crate) fn remove(env: &TableEnv, table: &NewTable) {
+    remove_file(env, FileName::Table(table.meta.number));
+    let values = table.values.iter().map(|values| FileName::Values(values.pending.number()));
+    values.for_each(|name| remove_file(env, name));
+}
+
+pub(super) fn remove_file(env: &TableEnv, name: FileName) {
+    match env.fs.remove(&name.path(&env.directory)) {
+        Err(error) if !error.is_not_found() => {
+            tracing::warn!(%error, "an unneeded file stays until the next open");
+        }
+        _ => {}
     }
 }

@@ -6,8 +6,10 @@
 //! The most urgent level goes first (level 0 by its sub-levels, the others by size against target). Within a level the table goes
 //! first that costs the least rewriting below for its size, tombstone-dense ones before others. When no level is over its
 //! target, tables that consist of tombstones are sent down to what they delete, and tables of which more than half has expired are
-//! rewritten where they are, which leaves tombstones of them or nothing.
+//! rewritten where they are, which leaves tombstones of them or nothing. So are tables that point to value files that are mostly
+//! garbage, which moves their values to new files.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::compaction::plan::{KeyRange, Plan, Reason, Running, is_tombstone_dense};
@@ -36,6 +38,8 @@ pub(crate) struct PickerInput<'a, T = Table> {
     pub(crate) cursors: &'a Cursors,
     /// Unix time, for what has expired.
     pub(crate) now: Millis,
+    /// Value files that are mostly garbage.
+    pub(crate) to_empty: &'a HashSet<FileNumber>,
 }
 
 impl<T> Clone for PickerInput<'_, T> {
@@ -79,7 +83,7 @@ pub(crate) fn pick<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
             _ => pick_level(input, level, targets.excess(version, level)),
         })
         .or_else(|| pick_tombstones(input))
-        .or_else(|| pick_expired(input, targets.base_level))
+        .or_else(|| pick_stale(input, targets.base_level))
 }
 
 /// A plan, if it can run beside the running ones.
@@ -289,20 +293,32 @@ fn pick_tombstones<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
     })
 }
 
-/// A plan that frees the space of what has expired.
-fn pick_expired<T>(input: PickerInput<'_, T>, base_level: usize) -> Option<Plan<T>> {
-    let is_expired = |table: &&Arc<TableHandle<T>>| table.meta.is_expired(input.now);
+/// A plan that frees the space of what has expired, or moves values out of files that are mostly garbage.
+fn pick_stale<T>(input: PickerInput<'_, T>, base_level: usize) -> Option<Plan<T>> {
+    let points_to_garbage =
+        |meta: &TableMeta| meta.values.iter().any(|share| input.to_empty.contains(&share.file));
+    rewrite_where(input, base_level, Reason::Expired, |meta| meta.is_expired(input.now))
+        .or_else(|| rewrite_where(input, base_level, Reason::ValueGarbage, points_to_garbage))
+}
+
+/// A plan that rewrites a table of which `wanted` is true: in place, or out of level 0, whose tables have their order by age.
+fn rewrite_where<T>(
+    input: PickerInput<'_, T>,
+    base_level: usize,
+    reason: Reason,
+    wanted: impl Fn(&TableMeta) -> bool,
+) -> Option<Plan<T>> {
+    let is_wanted = |table: &&Arc<TableHandle<T>>| wanted(&table.meta);
     let level0 = input.version.l0().iter().flat_map(|run| run.tables());
-    let from_level0 = level0.filter(is_expired).find_map(|table| {
+    let from_level0 = level0.filter(is_wanted).find_map(|table| {
         let (lo, hi) = (Some(&*table.meta.smallest), Some(&*table.meta.largest));
-        pick_level0(input, base_level, Reason::Expired, Some(Bounds { lo, hi }))
+        pick_level0(input, base_level, reason, Some(Bounds { lo, hi }))
     });
     from_level0.or_else(|| {
         (1..LEVELS).find_map(|level| {
-            let mut tables = input.version.run(level).tables().iter().filter(is_expired);
-            tables.find_map(|table| {
-                plan_for(input, (level, level), vec![Arc::clone(table)], Reason::Expired)
-            })
+            let mut tables = input.version.run(level).tables().iter().filter(is_wanted);
+            tables
+                .find_map(|table| plan_for(input, (level, level), vec![Arc::clone(table)], reason))
         })
     })
 }

@@ -8,6 +8,7 @@ use crate::compaction::targets::debt_bytes;
 use crate::key::Sequence;
 use crate::manifest::LiveFiles;
 use crate::manifest::tests::{Random, files, handle, key, meta};
+use crate::values::ValueShare;
 
 /// Unix time, in milliseconds.
 const NOW: Millis = 1_000_000;
@@ -30,8 +31,14 @@ fn version(tables: &[(usize, u64, &str, &str)]) -> Version<()> {
 
 fn shown(version: &Version<()>, running: &Running) -> String {
     let options = options();
-    let input =
-        PickerInput { version, options: &options, running, cursors: &Cursors::default(), now: NOW };
+    let input = PickerInput {
+        version,
+        options: &options,
+        running,
+        cursors: &Cursors::default(),
+        now: NOW,
+        to_empty: &HashSet::new(),
+    };
     pick(input).map_or_else(|| "nothing".into(), |plan| plan.to_string())
 }
 
@@ -185,6 +192,7 @@ fn a_requested_range_sinks_to_its_bottom_and_is_rewritten_there_once() {
             running,
             cursors: &Cursors::default(),
             now: NOW,
+            to_empty: &HashSet::new(),
         };
         match pick_range(input, bounds, rewrite(before)) {
             RangePick::Plan(plan) => plan.to_string(),
@@ -221,6 +229,7 @@ struct Model {
     sequence: Sequence,
     number: u64,
     running: Running,
+    nothing: HashSet<FileNumber>,
     plans: Vec<Plan<Records>>,
     cursors: Cursors,
 }
@@ -234,6 +243,7 @@ impl Model {
             sequence: 0,
             number: 0,
             running: Running::default(),
+            nothing: HashSet::new(),
             plans: Vec::new(),
             cursors: Cursors::default(),
         }
@@ -326,6 +336,7 @@ impl Model {
             running: &self.running,
             cursors: &self.cursors,
             now: NOW,
+            to_empty: &self.nothing,
         }
     }
 }
@@ -430,4 +441,24 @@ fn tables_that_have_expired_are_rewritten_in_place_and_left_alone_before() {
     assert_eq!(shown_with(0, NOW), "Expired L0 [20] + L5 [] below [1 2 3] move");
     let last = Version::new(vec![(6, handle(expiring(9, "a", "c", NOW)))]).unwrap();
     assert_eq!(shown(&last, &idle), "Expired L6 [9] + L6 [] below [] bottommost");
+}
+
+#[test]
+fn tables_that_point_to_garbage_are_rewritten_in_place() {
+    let values = vec![ValueShare { file: 70, bytes: 5 }, ValueShare { file: 71, bytes: 5 }];
+    let pointing = TableMeta { values, ..meta(20, "a", "c", (1, 1)) };
+    let version = Version::new(vec![(6, handle(pointing))]).unwrap();
+    let picked = |to_empty: &[FileNumber]| {
+        let input = PickerInput {
+            version: &version,
+            options: &options(),
+            running: &Running::default(),
+            cursors: &Cursors::default(),
+            now: NOW,
+            to_empty: &to_empty.iter().copied().collect(),
+        };
+        pick(input).map_or_else(|| "nothing".into(), |plan| plan.to_string())
+    };
+    assert_eq!(picked(&[72]), "nothing");
+    assert_eq!(picked(&[71]), "ValueGarbage L6 [20] + L6 [] below [] bottommost");
 }

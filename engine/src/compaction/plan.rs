@@ -24,6 +24,8 @@ pub(crate) enum Reason {
     Tombstones,
     /// Most of a table has expired.
     Expired,
+    /// A table points to value files that are mostly garbage.
+    ValueGarbage,
     /// Somebody asked for the range.
     Manual,
 }

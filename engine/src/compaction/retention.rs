@@ -148,7 +148,9 @@ impl RecordFilter<'_> {
             return Ok(());
         }
         match trailer.kind() {
-            Some(ValueKind::Put) => self.emit_value(key, trailer, value, stripe, emit),
+            Some(ValueKind::Put | ValueKind::ValuePointer) => {
+                self.emit_value(key, trailer, value, stripe, emit)
+            }
             Some(ValueKind::Delete) if self.hides_nothing(stripe) => Ok(()),
             Some(ValueKind::PutExpiring) => self.push_expiring(key, trailer, value, stripe, emit),
             Some(ValueKind::Merge) => {
@@ -216,6 +218,11 @@ impl RecordFilter<'_> {
         let newest = chain.newest().unwrap_or(Trailer::OLDEST);
         let value = match base {
             Base::Version(trailer, value) => match trailer.kind() {
+                Some(ValueKind::ValuePointer) => {
+                    let value = self.retention.rules.values.read(value)?;
+                    let value = Some(value.as_slice());
+                    Some(self.retention.rules.merge(&key, value, &chain))
+                }
                 Some(ValueKind::Put) => Some(self.retention.rules.merge(&key, Some(value), &chain)),
                 Some(ValueKind::Delete) => Some(self.retention.rules.merge(&key, None, &chain)),
                 // What is merged onto a value that expires would have no time of its own.
@@ -283,13 +290,23 @@ impl RecordFilter<'_> {
         emit: &mut impl Emit,
     ) -> Result<()> {
         let head = if trailer.kind() == Some(ValueKind::PutExpiring) { EXPIRY_BYTES } else { 0 };
-        let (when, own) = value.split_at_checked(head).unwrap_or_default();
+        let (when, mut own) = value.split_at_checked(head).unwrap_or_default();
+        let separated = trailer.kind() == Some(ValueKind::ValuePointer);
+        let read;
+        if separated && self.filter_of(key).is_some() {
+            read = self.retention.rules.values.read(value)?;
+            own = read.as_slice();
+        }
         let decision = match self.filter_of(key) {
             Some(filter) => decide(filter, key, own),
             None => FilterDecision::Keep,
         };
         match decision {
             FilterDecision::Keep => emit(key, self.settled(trailer, stripe), value),
+            FilterDecision::Change(changed) if separated => {
+                let trailer = Trailer::new(trailer.sequence(), ValueKind::Put);
+                emit(key, self.settled(trailer, stripe), &changed)
+            }
             FilterDecision::Change(changed) => {
                 emit(key, self.settled(trailer, stripe), &[when, &changed].concat())
             }

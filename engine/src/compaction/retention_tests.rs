@@ -8,8 +8,10 @@ use super::*;
 use crate::key::KeyspaceId;
 use crate::kinds::filter::{CompactionFilter, FilterDecision};
 use crate::kinds::ready_made::Append;
+use crate::manifest::LiveFiles;
 use crate::manifest::edit::KeyspaceDescriptor;
 use crate::options::{KeyspaceOptions, Options};
+use crate::values::ValueFiles;
 
 use ValueKind::{Delete, Merge, Put, PutExpiring};
 
@@ -18,8 +20,12 @@ type Kept = Vec<(String, Sequence, ValueKind)>;
 /// Keys of another keyspace than the default one, whose operator is `Append`.
 const LISTS: KeyspaceId = KeyspaceId(0x6c69_7374);
 
+fn no_values() -> Arc<ValueFiles> {
+    ValueFiles::new(&LiveFiles::new(|| ()))
+}
+
 fn rules() -> Arc<Rules> {
-    let rules = Rules::new(SimFileSystem::new(1).clock(), &Options::new());
+    let rules = Rules::new(SimFileSystem::new(1).clock(), &no_values(), &Options::new());
     let options = KeyspaceOptions::new().merge_operator(Append::NAME);
     rules.learn(&KeyspaceDescriptor { id: LISTS, name: "lists".into(), options });
     rules
@@ -185,7 +191,7 @@ fn filtered(
     records: &[(Sequence, ValueKind, &[u8])],
 ) -> Vec<String> {
     let options = Options::new().compaction_filter("default", Letters);
-    let rules = Rules::new(SimFileSystem::new(1).clock(), &options);
+    let rules = Rules::new(SimFileSystem::new(1).clock(), &no_values(), &options);
     rules.learn(&KeyspaceDescriptor {
         id: KeyspaceId::DEFAULT,
         name: "default".into(),

@@ -108,6 +108,9 @@ impl Chain {
             Some(ValueKind::PutExpiring) => {
                 ControlFlow::Break(expiry::alive(value, rules.now())?.map(<[u8]>::to_vec))
             }
+            Some(ValueKind::ValuePointer) => {
+                ControlFlow::Break(Some(rules.values.read(value)?.as_slice().to_vec()))
+            }
             _ => return Err(unknown_kind(trailer)),
         })
     }

@@ -17,10 +17,13 @@ use crate::kinds::ready_made::ready_made;
 use crate::limits::KEYSPACE_PREFIX_BYTES;
 use crate::manifest::edit::KeyspaceDescriptor;
 use crate::options::{Filter, KeyspaceOptions, Operator, Options, check_operator_name};
+use crate::values::ValueFiles;
 
 /// What it takes to understand records that are more than a value. Shared by everything that reads or writes one database.
 pub(crate) struct Rules {
     clock: Arc<dyn Clock>,
+    /// Where values lie that are not in tables.
+    pub(crate) values: Arc<ValueFiles>,
     /// What keyspaces can name.
     operators: Vec<Arc<dyn MergeOperator>>,
     filters: Vec<Filter>,
@@ -44,10 +47,15 @@ pub(crate) struct KeyspaceRules {
 
 impl Rules {
     /// No keyspace yet.
-    pub(crate) fn new(clock: Arc<dyn Clock>, options: &Options) -> Arc<Self> {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        values: &Arc<ValueFiles>,
+        options: &Options,
+    ) -> Arc<Self> {
         let registered = options.merge_operators.iter().map(|Operator(code)| Arc::clone(code));
         Arc::new(Self {
             clock,
+            values: Arc::clone(values),
             operators: registered.chain(ready_made()).collect(),
             filters: options.compaction_filters.clone(),
             keyspaces: RwLock::default(),
@@ -176,7 +184,7 @@ impl Rules {
                 Some((lifetime, value)) => {
                     out.push_expiring(id, key, now.saturating_add(lifetime), value);
                 }
-                None => out.push_as_is(record.kind, id, key, record.value),
+                None => out.add_checked(record.kind, record.key, record.value),
             }
         }
         out.check()?;

@@ -13,11 +13,17 @@ use super::ready_made::{Append, U64Add, ready_made};
 use crate::batch::{Records, WriteBatch};
 use crate::error::ErrorKind;
 use crate::key::{KeyspaceId, Trailer, ValueKind};
+use crate::manifest::LiveFiles;
 use crate::manifest::edit::KeyspaceDescriptor;
 use crate::options::{KeyspaceOptions, Options};
+use crate::values::ValueFiles;
+
+fn no_values() -> Arc<ValueFiles> {
+    ValueFiles::new(&LiveFiles::new(|| ()))
+}
 
 fn rules(options: KeyspaceOptions) -> Arc<Rules> {
-    let rules = Rules::new(SimFileSystem::new(1).clock(), &Options::new());
+    let rules = Rules::new(SimFileSystem::new(1).clock(), &no_values(), &Options::new());
     rules.learn(&KeyspaceDescriptor { id: KeyspaceId::DEFAULT, name: "default".into(), options });
     rules
 }

@@ -48,6 +48,7 @@ impl<T> Change<T> {
         }
         let mut added = Vec::new();
         let mut new_tables = new_tables.into_iter();
+        let mut stillborn = Vec::new();
         edit.added.retain(|(level, meta)| {
             let alive = facts.keyspace(meta.keyspace()).is_some();
             let handle = if named.contains(&meta.number) {
@@ -58,7 +59,7 @@ impl<T> Change<T> {
             match handle {
                 Some(handle) if alive => added.push((*level, handle)),
                 // The manifest will never name it, so its file can go.
-                Some(handle) if !named.contains(&meta.number) => handle.mark_obsolete(),
+                Some(handle) if !named.contains(&meta.number) => stillborn.push(handle),
                 _ => {}
             }
             alive
@@ -80,6 +81,7 @@ impl<T> Change<T> {
         for (_, handle) in &added {
             leaving.remove(&handle.number());
         }
-        Ok(Self { edit, removed, added, gone: leaving.into_values().collect() })
+        let gone = leaving.into_values().chain(stillborn).collect();
+        Ok(Self { edit, removed, added, gone })
     }
 }

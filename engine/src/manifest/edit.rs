@@ -23,10 +23,13 @@
 //!                            flags: bit 0 = the largest key itself is not covered
 //!                                   bit 1 = values expire: then how many, and when more than half of the records
 //!                                           will have, in Unix milliseconds (varints) follow the keys
+//!                                   bit 2 = values lie in value files: then count | (file number | bytes)* (varints)
+//!                                           follow
 //! tag 23 keyspace settings   id | setting*    of a keyspace that the same edit creates in front of it; only what is not default
 //!                            setting = number (varint) | length (varint) | content
 //!                            1 = default lifetime of values, in milliseconds (varint)
 //!                            2 = name of the merge operator
+//!                            3 = values of this length or more are separated (varint)
 //! ```
 
 use crate::coding::{Decoder, put_bytes, put_varint};
@@ -35,9 +38,12 @@ use crate::key::{KeyspaceId, Sequence};
 use crate::keyspace::check_name;
 use crate::limits::{
     BLOCK_BYTES_MAX, FULL_KEY_BYTES_MAX, KEYSPACE_PREFIX_BYTES, LEVELS, SEQUENCE_MAX,
+    VALUE_BYTES_MAX,
 };
 use crate::options::{Compression, KeyspaceOptions, check_operator_name};
 use crate::sstable::meta::TableMeta;
+use crate::values::SEPARATION_BYTES_MIN;
+use crate::values::format::{decode_shares, encode_shares};
 use crate::wal::Lsn;
 
 const TAG_DATABASE_ID: u64 = 1;
@@ -56,9 +62,12 @@ const TAG_KEYSPACE_SETTINGS: u64 = 23;
 
 const SETTING_DEFAULT_TTL: u64 = 1;
 const SETTING_MERGE_OPERATOR: u64 = 2;
+const SETTING_VALUE_SEPARATION: u64 = 3;
 
 const FLAG_LARGEST_EXCLUSIVE: u64 = 1;
 const FLAG_EXPIRING: u64 = 2;
+const FLAG_SEPARATED: u64 = 4;
+const FLAGS: u64 = FLAG_LARGEST_EXCLUSIVE | FLAG_EXPIRING | FLAG_SEPARATED;
 
 /// Largest file number: far beyond what a database can use, and far from overflow.
 pub(crate) const FILE_NUMBER_MAX: FileNumber = 1 << 62;
@@ -278,6 +287,10 @@ fn encode_settings(options: &KeyspaceOptions) -> Vec<u8> {
     if let Some(name) = &options.merge_operator {
         put_field(&mut out, SETTING_MERGE_OPERATOR, name.as_bytes());
     }
+    if options.value_separation_bytes > 0 {
+        let bytes = options.value_separation_bytes as u64;
+        put_numbers(&mut out, SETTING_VALUE_SEPARATION, &[bytes]);
+    }
     out
 }
 
@@ -300,6 +313,12 @@ fn decode_settings(
                 let name = name.ok_or(EditError::Corrupt("name of a merge operator"))?;
                 options.merge_operator = Some(name.to_owned());
             }
+            SETTING_VALUE_SEPARATION => {
+                let bytes = content.varint_max(VALUE_BYTES_MAX);
+                let bytes = bytes.filter(|&bytes| bytes == 0 || bytes >= SEPARATION_BYTES_MIN);
+                options.value_separation_bytes =
+                    bytes.ok_or(EditError::Corrupt("length of separated values"))?;
+            }
             unknown => return Err(EditError::Unsupported(format!("keyspace setting {unknown}"))),
         }
         if !content.is_empty() {
@@ -312,6 +331,8 @@ fn decode_settings(
 fn encode_table(level: usize, meta: &TableMeta) -> Vec<u8> {
     let mut out = Vec::with_capacity(48 + meta.smallest.len() + meta.largest.len());
     let exclusive = if meta.largest_exclusive { FLAG_LARGEST_EXCLUSIVE } else { 0 };
+    let expiring = if meta.expiring > 0 { FLAG_EXPIRING } else { 0 };
+    let separated = if meta.values.is_empty() { 0 } else { FLAG_SEPARATED };
     for number in [
         level as u64,
         meta.number,
@@ -320,7 +341,7 @@ fn encode_table(level: usize, meta: &TableMeta) -> Vec<u8> {
         meta.deletions,
         meta.range_tombstones,
         meta.raw_bytes,
-        exclusive | if meta.expiring > 0 { FLAG_EXPIRING } else { 0 },
+        exclusive | expiring | separated,
         meta.smallest_sequence,
         meta.largest_sequence.saturating_sub(meta.smallest_sequence),
     ] {
@@ -331,6 +352,9 @@ fn encode_table(level: usize, meta: &TableMeta) -> Vec<u8> {
     if meta.expiring > 0 {
         put_varint(&mut out, meta.expiring);
         put_varint(&mut out, meta.half_expired_at);
+    }
+    if !meta.values.is_empty() {
+        encode_shares(&meta.values, &mut out);
     }
     out
 }
@@ -344,7 +368,7 @@ fn decode_table(field: &mut Decoder<'_>) -> Result<(usize, TableMeta), EditError
     let range_tombstones = number(field, i64::MAX as u64, "range tombstone count")?;
     let raw_bytes = number(field, i64::MAX as u64, "raw bytes")?;
     let flags = number(field, u64::MAX, "table flags")?;
-    if flags & !(FLAG_LARGEST_EXCLUSIVE | FLAG_EXPIRING) != 0 {
+    if flags & !FLAGS != 0 {
         return Err(EditError::Unsupported(format!("table flags {flags:#x}")));
     }
     let smallest_sequence = number(field, SEQUENCE_MAX, "smallest sequence")?;
@@ -359,6 +383,12 @@ fn decode_table(field: &mut Decoder<'_>) -> Result<(usize, TableMeta), EditError
         let expiring = expiring.ok_or(EditError::Corrupt("count of expiring records"))?;
         (expiring, number(field, u64::MAX, "time of expiry")?)
     };
+    let values = if flags & FLAG_SEPARATED == 0 {
+        Vec::new()
+    } else {
+        let shares = decode_shares(field).filter(|shares| !shares.is_empty());
+        shares.ok_or(EditError::Corrupt("value files of a table"))?
+    };
     let meta = TableMeta {
         number: table_number,
         file_bytes,
@@ -366,6 +396,7 @@ fn decode_table(field: &mut Decoder<'_>) -> Result<(usize, TableMeta), EditError
         deletions,
         expiring,
         half_expired_at,
+        values,
         range_tombstones,
         raw_bytes,
         smallest: smallest.to_vec(),

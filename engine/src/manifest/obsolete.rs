@@ -1,6 +1,6 @@
-//! Which files nobody needs: the tables that are in use, the files being written, and the queue of those to remove.
+//! Which files nobody needs: the tables and value files that are in use, the files being written, and the queue of those to remove.
 //!
-//! A table file is removed only if an edit that removes it is durable and no version in memory uses it, or if at a scan of the directory
+//! A table or value file is removed only if an edit that removes it is durable and no version in memory uses it, or if at a scan of the directory
 //! no version uses it and no job is writing it. Files with foreign names, directories and symbolic links are never touched, and log
 //! segments are the log's own business.
 
@@ -23,7 +23,9 @@ pub(crate) struct LiveFiles {
 struct State {
     live: HashSet<FileNumber>,
     pending: HashSet<FileNumber>,
-    obsolete: Vec<FileNumber>,
+    /// Value files that no later version points to, but somebody still reads.
+    condemned: HashSet<FileNumber>,
+    obsolete: Vec<FileName>,
 }
 
 impl LiveFiles {
@@ -38,7 +40,7 @@ impl LiveFiles {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add_live(&self, number: FileNumber) {
+    pub(crate) fn add_live(&self, number: FileNumber) {
         self.state().live.insert(number);
     }
 
@@ -49,7 +51,39 @@ impl LiveFiles {
             if !obsolete {
                 return;
             }
-            state.obsolete.push(number);
+            state.obsolete.push(FileName::Table(number));
+        }
+        (self.notify)();
+    }
+
+    /// Says that no table of the current or a later version points to these value files.
+    pub(super) fn condemn_values(&self, numbers: impl IntoIterator<Item = FileNumber>) {
+        let mut unread = false;
+        {
+            let mut state = self.state();
+            for number in numbers {
+                if state.live.contains(&number) {
+                    state.condemned.insert(number);
+                } else {
+                    state.obsolete.push(FileName::Values(number));
+                    unread = true;
+                }
+            }
+        }
+        if unread {
+            (self.notify)();
+        }
+    }
+
+    /// Says that nobody reads the value file any more.
+    pub(crate) fn release_values(&self, number: FileNumber) {
+        {
+            let mut state = self.state();
+            state.live.remove(&number);
+            if !state.condemned.remove(&number) {
+                return;
+            }
+            state.obsolete.push(FileName::Values(number));
         }
         (self.notify)();
     }
@@ -60,17 +94,17 @@ impl LiveFiles {
         PendingFile { number, files: Arc::clone(self) }
     }
 
-    /// Tables to remove now. The caller removes the files, or gives the numbers back with [`put_back`](Self::put_back).
-    pub(crate) fn take_obsolete(&self) -> Vec<FileNumber> {
+    /// Files to remove now. The caller removes the files, or gives the numbers back with [`put_back`](Self::put_back).
+    pub(crate) fn take_obsolete(&self) -> Vec<FileName> {
         std::mem::take(&mut self.state().obsolete)
     }
 
-    /// For numbers whose files could not be removed yet.
-    pub(crate) fn put_back(&self, numbers: Vec<FileNumber>) {
-        self.state().obsolete.extend(numbers);
+    /// For files that could not be removed yet.
+    pub(crate) fn put_back(&self, names: Vec<FileName>) {
+        self.state().obsolete.extend(names);
     }
 
-    /// True if some version uses the table or some job writes it.
+    /// True if some version uses the file or some job writes it.
     pub(crate) fn is_needed(&self, number: FileNumber) -> bool {
         let state = self.state();
         state.live.contains(&number) || state.pending.contains(&number)
@@ -129,7 +163,7 @@ fn removable<'a>(
 ) -> impl Iterator<Item = &'a str> {
     let regular = listed.iter().filter(|entry| entry.is_file);
     regular.map(|entry| entry.name.as_str()).filter(move |name| match FileName::parse(name) {
-        Some(FileName::Table(number)) => !is_needed(number),
+        Some(FileName::Table(number) | FileName::Values(number)) => !is_needed(number),
         Some(FileName::Manifest(number)) => number != manifest,
         Some(FileName::Temporary) => true,
         Some(FileName::Lock | FileName::Current | FileName::Log(_) | FileName::SpareLog(_)) => {

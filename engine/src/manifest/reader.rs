@@ -48,7 +48,9 @@ impl DirectoryContent {
         for entry in fs.list(directory)? {
             match FileName::parse(&entry.name) {
                 Some(FileName::Current) => return Ok(Self::Database),
-                Some(FileName::Table(_) | FileName::Log(_)) => headless = true,
+                Some(FileName::Table(_) | FileName::Values(_) | FileName::Log(_)) => {
+                    headless = true
+                }
                 Some(FileName::Manifest(number)) => headless |= number != FIRST_MANIFEST,
                 Some(FileName::Lock | FileName::Temporary | FileName::SpareLog(_)) => {}
                 None => foreign = true,

@@ -33,7 +33,8 @@ pub(super) fn next_file_number(
                 FileName::Manifest(number)
                 | FileName::Log(number)
                 | FileName::SpareLog(number)
-                | FileName::Table(number),
+                | FileName::Table(number)
+                | FileName::Values(number),
             ) => number,
             Some(FileName::Lock | FileName::Current | FileName::Temporary) | None => continue,
         };

@@ -7,7 +7,7 @@
 //! next edit tries to put a new manifest in its place, which repeats the state before the failed edit and does not depend on the
 //! old file; after any other failure the set stays read-only until the database is reopened.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,7 @@ use crate::manifest::log::{ManifestWriter, SwitchError, switch_current};
 use crate::manifest::obsolete::{self, LiveFiles, PendingFile};
 use crate::manifest::reader::FIRST_MANIFEST;
 use crate::manifest::recover::{next_file_number, open_tables};
+use crate::manifest::run::TableHandle;
 use crate::manifest::state::{Facts, ManifestState};
 use crate::manifest::version::Version;
 use crate::options::KeyspaceOptions;
@@ -276,15 +277,14 @@ impl<T> VersionSet<T> {
         let mut change = Change::new(&version, &facts, edit, new_tables, &self.files)?;
         let next = version.with_changes(&change.removed, change.added).map_err(Error::internal)?;
         if change.edit == VersionEdit::default() {
+            self.let_go(&change.gone, &next);
             return Ok(version);
         }
         self.make_room(writer)?;
         facts.next_file = self.next_file.load(Ordering::Relaxed);
         change.edit.next_file = Some(facts.next_file);
         writer.append(&change.edit)?;
-        for table in change.gone {
-            table.mark_obsolete();
-        }
+        self.let_go(&change.gone, &next);
         let next = Arc::new(next);
         let old = {
             let mut current = self.lock_current();
@@ -293,6 +293,12 @@ impl<T> VersionSet<T> {
         };
         drop(old);
         Ok(next)
+    }
+
+    /// The manifest does not name these tables any more, nor what only they point to.
+    fn let_go(&self, gone: &[Arc<TableHandle<T>>], next: &Version<T>) {
+        gone.iter().for_each(|table| table.mark_obsolete());
+        self.files.condemn_values(values_left_behind(gone, next));
     }
 
     /// Puts a new manifest in place of one that has grown long, or that the full device left unusable.
@@ -346,17 +352,17 @@ impl<T> VersionSet<T> {
         switched.map(|()| writer)
     }
 
-    /// Removes tables that no version needs any more; gives how many. What cannot be removed is tried again at the next call.
+    /// Removes tables and value files that no version needs any more; gives how many. What cannot be removed is tried again at the next call.
     pub(crate) fn remove_obsolete(&self) -> Result<usize> {
-        let mut numbers = self.files.take_obsolete();
+        let mut names = self.files.take_obsolete();
         let mut removed = 0;
-        while let Some(number) = numbers.pop() {
-            match self.fs.remove(&FileName::Table(number).path(&self.directory)) {
+        while let Some(name) = names.pop() {
+            match self.fs.remove(&name.path(&self.directory)) {
                 Ok(()) => removed += 1,
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
-                    numbers.push(number);
-                    self.files.put_back(numbers);
+                    names.push(name);
+                    self.files.put_back(names);
                     return Err(error.into());
                 }
             }
@@ -394,6 +400,20 @@ impl<T> VersionSet<T> {
         // Replaced as a whole, never half changed.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The value files that tables which go point to, and no table of the next version.
+fn values_left_behind<T>(gone: &[Arc<TableHandle<T>>], next: &Version<T>) -> HashSet<FileNumber> {
+    let files = |table: &TableHandle<T>| -> Vec<FileNumber> {
+        table.meta.values.iter().map(|share| share.file).collect()
+    };
+    let mut left: HashSet<FileNumber> = gone.iter().flat_map(|table| files(table)).collect();
+    if !left.is_empty() {
+        for file in next.tables().flat_map(|(_, table)| files(table)) {
+            left.remove(&file);
+        }
+    }
+    left
 }
 
 impl<T: Send + Sync> SegmentRegistry for VersionSet<T> {

@@ -165,6 +165,10 @@ fn understand<'v>(
             let value = merged_value(view, key, snapshot)?;
             return Ok(Some(Found::Made(PinnedValue::made(value))));
         }
+        Some(ValueKind::ValuePointer) => {
+            let value = view.rules.values.read(found.as_slice())?;
+            return Ok(Some(Found::Made(PinnedValue::in_value_file(value))));
+        }
         _ => return Err(unknown_kind(trailer)),
     }
     if expiry::alive(found.as_slice(), view.rules.now())?.is_none() {

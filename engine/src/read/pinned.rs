@@ -10,8 +10,9 @@ use crate::kinds::expiry::EXPIRY_BYTES;
 use crate::manifest::TableHandle;
 use crate::memtable::{Memtable, ValueSpan};
 use crate::sstable::TableValue;
+use crate::values::PinnedRange;
 
-/// A value in place: in a memtable, in a memory-mapped table, or in a cached block; or what a merge operator has just made.
+/// A value in place: in a memtable, in a memory-mapped table or value file, or in a cached block; or what a merge operator has just made.
 ///
 /// Reads as a byte slice without having been copied. It keeps what holds the value alive (a memtable, a table file, a block), so
 /// don't keep many of them for long: copy instead.
@@ -24,6 +25,8 @@ enum Owner {
     /// Behind the time of expiry.
     Expiring(Arc<Memtable>, ValueSpan),
     Table(Arc<TableHandle>, TableValue),
+    /// In a value file.
+    Separated(PinnedRange),
     /// What a merge operator made.
     Made(Bytes),
 }
@@ -31,6 +34,10 @@ enum Owner {
 impl PinnedValue {
     pub(crate) fn in_memtable(memtable: Arc<Memtable>, span: ValueSpan) -> Self {
         Self(Owner::Memtable(memtable, span))
+    }
+
+    pub(crate) fn in_value_file(value: PinnedRange) -> Self {
+        Self(Owner::Separated(value))
     }
 
     pub(crate) fn made(value: Vec<u8>) -> Self {
@@ -61,6 +68,7 @@ impl Deref for PinnedValue {
         match &self.0 {
             Owner::Memtable(memtable, span) => memtable.value(*span),
             Owner::Table(handle, value) => handle.table.value(value),
+            Owner::Separated(value) => value.as_slice(),
             Owner::Made(value) => value,
             Owner::Expiring(memtable, span) => {
                 memtable.value(*span).get(EXPIRY_BYTES..).unwrap_or_default()

@@ -350,12 +350,20 @@ impl VisibleCursor {
     }
 
     fn understand_buffered(&mut self, trailer: Trailer) -> Result<bool> {
-        if trailer.kind() != Some(ValueKind::PutExpiring) {
-            return Err(unknown_kind(trailer));
+        match trailer.kind() {
+            Some(ValueKind::PutExpiring) => {
+                let alive = expiry::alive(&self.value, self.rules.now())?.is_some();
+                self.value.drain(..EXPIRY_BYTES);
+                Ok(alive)
+            }
+            Some(ValueKind::ValuePointer) => {
+                let value = self.rules.values.read(&self.value)?;
+                self.value.clear();
+                self.value.extend_from_slice(value.as_slice());
+                Ok(true)
+            }
+            _ => Err(unknown_kind(trailer)),
         }
-        let alive = expiry::alive(&self.value, self.rules.now())?.is_some();
-        self.value.drain(..EXPIRY_BYTES);
-        Ok(alive)
     }
 
     /// From the newest visible version of the key on, which is an operand: collects operands down to what they apply to.

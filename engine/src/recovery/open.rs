@@ -24,6 +24,7 @@ use crate::read::view::{View, ViewCell};
 use crate::recovery::replay::{Replayed, replay_log, settle_log, sync_log_files};
 use crate::sstable::{BlockCache, Table, TableEnv};
 use crate::txn::locks::LockTable;
+use crate::values::ValueFiles;
 use crate::wal::reader::{LogTail, check_formats, refuse_unknown_segments, spare_segments};
 use crate::wal::segment::{PoolConfig, SegmentPool};
 
@@ -43,15 +44,17 @@ pub(crate) fn open(
     let lock = if writable { Some(take_lock(&*file_system, directory)?) } else { None };
     // Again, now that nobody else can change it.
     let content = check_content(&*file_system, directory, &options)?;
-    let rules = Rules::new(file_system.clock(), &options);
     let signals = Arc::new(Signals::default());
     let files = live_files(&signals);
+    let values = ValueFiles::new(&files);
+    let rules = Rules::new(file_system.clock(), &values, &options);
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes));
     let mut env = TableEnv {
         fs: Arc::clone(&file_system),
         directory: directory.to_path_buf(),
         database_id: 0,
         cache,
+        values,
         verify_always: options.verify_checksums_always,
     };
     let versions = if content == DirectoryContent::Creatable {
@@ -99,7 +102,8 @@ pub(crate) fn open_in_memory(options: Options) -> Result<Database> {
     file_system.create_dir_all(directory)?;
     let signals = Arc::new(Signals::default());
     let files = live_files(&signals);
-    let rules = Rules::new(file_system.clock(), &options);
+    let values = ValueFiles::new(&files);
+    let rules = Rules::new(file_system.clock(), &values, &options);
     let default = options.default_keyspace.clone();
     rules.operator_of(&default)?;
     let versions = VersionSet::create(Arc::clone(&file_system), directory, default, &files)?;
@@ -108,6 +112,7 @@ pub(crate) fn open_in_memory(options: Options) -> Result<Database> {
         directory: directory.to_path_buf(),
         database_id: versions.database_id(),
         cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
+        values,
         verify_always: options.verify_checksums_always,
     };
     versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));

@@ -191,7 +191,13 @@ impl Target<'_> {
 /// Writes a memtable as tables and makes them part of the database, before there is anybody to see it.
 fn flush_recovered(target: &Target<'_>, full: &FrozenMemtable) -> Result<()> {
     let Target { env, versions, rules, options, .. } = *target;
-    let context = OutputContext { env, versions, limiter: None, table_bytes: options.table_bytes };
+    let context = OutputContext {
+        env,
+        versions,
+        limiter: None,
+        table_bytes: options.table_bytes,
+        to_empty: Arc::default(),
+    };
     let retention = Retention::new(vec![full.last_sequence], false, rules);
     let tables = write_tables(&context, full, &retention)?;
     env.fs.sync_dir(&env.directory)?;

@@ -15,7 +15,7 @@ use crate::options::Compression;
 /// How a block's payload is stored. The numbers are part of the file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Codec {
+pub(crate) enum Codec {
     None = 0,
     Lz4 = 1,
     Zstd = 2,

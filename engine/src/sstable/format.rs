@@ -43,7 +43,7 @@ const MAGIC: [u8; 4] = *b"RSSL";
 const VERSION: u16 = 1;
 
 /// Codec and checksum behind every block.
-pub(super) const BLOCK_TRAILER_BYTES: usize = 9;
+pub(crate) const BLOCK_TRAILER_BYTES: usize = 9;
 
 /// Size of a footer of version 1.
 pub(super) const FOOTER_BYTES: usize = 112;
@@ -51,18 +51,18 @@ pub(super) const FOOTER_BYTES: usize = 112;
 /// Version, footer length, magic and checksum: what no version moves.
 const TAIL_BYTES: usize = 16;
 
-/// Which table this is: what its checksums are seeded with and its errors name.
+/// Which table or value file this is: what its checksums are seeded with and its errors name.
 #[derive(Debug, Clone)]
-pub(super) struct Identity {
-    pub(super) path: PathBuf,
-    pub(super) database_id: u64,
-    pub(super) number: FileNumber,
+pub(crate) struct Identity {
+    pub(crate) path: PathBuf,
+    pub(crate) database_id: u64,
+    pub(crate) number: FileNumber,
 }
 
 impl Identity {
     /// The error for bytes at `offset` that are not what was written.
     #[cold]
-    pub(super) fn corruption(
+    pub(crate) fn corruption(
         &self,
         offset: u64,
         what: &'static str,
@@ -81,14 +81,14 @@ impl Identity {
     }
 
     /// Appends the trailer of the block whose payload is all of `block` and which will be written at `offset`.
-    pub(super) fn seal(&self, offset: u64, codec: Codec, block: &mut Vec<u8>) {
+    pub(crate) fn seal(&self, offset: u64, codec: Codec, block: &mut Vec<u8>) {
         block.push(codec as u8);
         let checksum = xxh3_64_with_seed(block, self.seed(offset));
         block.extend_from_slice(&checksum.to_le_bytes());
     }
 
     /// The codec and payload of the block that was read from `offset`, if they are what was written.
-    pub(super) fn unseal<'a>(
+    pub(crate) fn unseal<'a>(
         &self,
         offset: u64,
         block: &'a [u8],

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use crate::file_name::FileNumber;
 use crate::key::{KeyspaceId, Sequence};
 use crate::kinds::expiry::Millis;
+use crate::values::ValueShare;
 
 /// Facts of one finished table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(crate) struct TableMeta {
     pub(crate) expiring: u64,
     /// When more than half of the point records will have expired; the largest number if that never happens.
     pub(crate) half_expired_at: Millis,
+    /// What point records point to, by file number.
+    pub(crate) values: Vec<ValueShare>,
     /// Range tombstones.
     pub(crate) range_tombstones: u64,
     /// Bytes of full keys and values of all point records, before compression.

@@ -28,7 +28,9 @@ mod writer;
 mod tests;
 
 pub(crate) use cache::BlockCache;
+pub(crate) use compression::Codec;
 pub(crate) use cursor::TableCursor;
+pub(crate) use format::{BLOCK_TRAILER_BYTES, Identity};
 pub(crate) use meta::TableMeta;
 pub(crate) use stream::TableStream;
 pub(crate) use table::{BlockHint, Table, TableEnv, TableValue};

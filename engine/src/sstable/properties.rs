@@ -3,18 +3,23 @@
 //! ```text
 //! properties = records, deletes, range tombstones, raw bytes,
 //!              smallest and largest sequence number    varints
-//!              flags u8                                1: the largest key is exclusive; 2: values expire
+//!              flags u8                                1: the largest key is exclusive; 2: values expire;
+//!                                                      4: values lie in value files
 //!              smallest key, largest key               length varint and bytes
 //!              if values expire: how many, and when
 //!              more than half of the records will have varints
+//!              if values lie in value files: count, then for each file its number and
+//!              the bytes that the table points to     varints
 //! ```
 
 use super::meta::TableMeta;
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::file_name::FileNumber;
+use crate::values::format::{decode_shares, encode_shares};
 
 const LARGEST_EXCLUSIVE: u8 = 1;
 const EXPIRING: u8 = 2;
+const SEPARATED: u8 = 4;
 
 /// Appends the properties to `out`.
 pub(super) fn encode_properties(meta: &TableMeta, out: &mut Vec<u8>) {
@@ -29,12 +34,17 @@ pub(super) fn encode_properties(meta: &TableMeta, out: &mut Vec<u8>) {
         put_varint(out, number);
     }
     let exclusive = if meta.largest_exclusive { LARGEST_EXCLUSIVE } else { 0 };
-    out.push(exclusive | if meta.expiring > 0 { EXPIRING } else { 0 });
+    let expiring = if meta.expiring > 0 { EXPIRING } else { 0 };
+    let separated = if meta.values.is_empty() { 0 } else { SEPARATED };
+    out.push(exclusive | expiring | separated);
     put_bytes(out, &meta.smallest);
     put_bytes(out, &meta.largest);
     if meta.expiring > 0 {
         put_varint(out, meta.expiring);
         put_varint(out, meta.half_expired_at);
+    }
+    if !meta.values.is_empty() {
+        encode_shares(&meta.values, out);
     }
 }
 
@@ -57,11 +67,12 @@ pub(super) fn decode_properties(
         largest_exclusive: false,
         expiring: 0,
         half_expired_at: u64::MAX,
+        values: Vec::new(),
         smallest: Vec::new(),
         largest: Vec::new(),
     };
     let flags = fields.u8()?;
-    if flags & !(LARGEST_EXCLUSIVE | EXPIRING) != 0 {
+    if flags & !(LARGEST_EXCLUSIVE | EXPIRING | SEPARATED) != 0 {
         return None;
     }
     meta.largest_exclusive = flags & LARGEST_EXCLUSIVE != 0;
@@ -70,6 +81,9 @@ pub(super) fn decode_properties(
     if flags & EXPIRING != 0 {
         meta.expiring = fields.varint().filter(|&count| count > 0)?;
         meta.half_expired_at = fields.varint()?;
+    }
+    if flags & SEPARATED != 0 {
+        meta.values = decode_shares(&mut fields).filter(|shares| !shares.is_empty())?;
     }
     fields.is_empty().then_some(meta)
 }

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::file_name::FileName;
 use crate::key::{Sequence, Trailer};
 use crate::range_tombstones::RangeTombstones;
+use crate::values::{ValueFile, ValueFiles};
 
 /// Blocks up to this size are read in with one request; for larger ones the kernel is told first what is coming.
 const SINGLE_READ_BYTES: usize = 4096;
@@ -39,6 +40,8 @@ pub(crate) struct TableEnv {
     pub(crate) directory: PathBuf,
     pub(crate) database_id: u64,
     pub(crate) cache: Arc<BlockCache>,
+    /// The value files that are open.
+    pub(crate) values: Arc<ValueFiles>,
     /// Verify checksums at every read of an uncompressed block, not only the first.
     pub(crate) verify_always: bool,
 }
@@ -52,6 +55,8 @@ pub(crate) struct Table {
     pub(super) index: Index,
     filter: Option<Filter>,
     tombstones: Arc<RangeTombstones>,
+    /// What its records point to, kept open. In the order of `meta.values`.
+    pub(super) values: Vec<Arc<ValueFile>>,
     /// What the file says about itself.
     pub(super) meta: TableMeta,
     /// A bit for each data block that was brought in and verified. Relaxed: the bytes that it vouches for never change, and
@@ -112,6 +117,8 @@ impl Table {
         let meta = decode_properties(payload, number, len).ok_or_else(|| {
             identity.corruption(footer.properties.offset, "table properties", "malformed")
         })?;
+        let values = meta.values.iter().map(|share| env.values.open(env, share.file));
+        let values = values.collect::<Result<_>>()?;
         let words = index.count().div_ceil(u64::BITS as usize);
         Ok(Arc::new(Self {
             env: env.clone(),
@@ -121,6 +128,7 @@ impl Table {
             index,
             filter,
             tombstones: Arc::new(tombstones),
+            values,
             meta,
             verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
         }))

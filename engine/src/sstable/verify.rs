@@ -11,12 +11,14 @@ use super::table::Table;
 use crate::error::{Error, Result};
 use crate::key::{Trailer, ValueKind, compare_internal, hash_key};
 use crate::kinds::expiry::EXPIRY_BYTES;
+use crate::values::Pointer;
 
 /// What the records told so far.
 struct Seen {
     entries: u64,
     deletions: u64,
     expiring: u64,
+    pointers: Vec<Pointer>,
     raw_bytes: u64,
     key: Vec<u8>,
     trailer: Trailer,
@@ -32,6 +34,7 @@ impl Table {
             entries: 0,
             deletions: 0,
             expiring: 0,
+            pointers: Vec::new(),
             raw_bytes: 0,
             key: Vec::new(),
             trailer: Trailer::NEWEST,
@@ -46,7 +49,7 @@ impl Table {
         }
         self.verify_counts(&seen)?;
         self.verify_description(&mut reader)?;
-        Ok(self.map.len() as u64)
+        Ok(self.map.len() as u64 + self.verify_values(seen.pointers)?)
     }
 
     fn wrong(&self, offset: u64, detail: impl Into<String>) -> Error {
@@ -72,7 +75,8 @@ impl Table {
                 return Err(self.wrong(at, format!("record {record} is not where it should be")));
             }
             end = position.value().end;
-            self.verify_record(at, view.tag(record), &position, seen)?;
+            let value = block.get(position.value()).unwrap_or_default();
+            self.verify_record(at, view.tag(record), (&position, value), seen)?;
             if !position.advance(block).ok_or_else(malformed)? {
                 break;
             }
@@ -88,7 +92,7 @@ impl Table {
         &self,
         at: u64,
         tag: Option<u8>,
-        position: &Position,
+        (position, value): (&Position, &[u8]),
         seen: &mut Seen,
     ) -> Result<()> {
         let (key, trailer) = (position.key(), position.trailer());
@@ -108,11 +112,14 @@ impl Table {
         seen.deletions += u64::from(trailer.kind() == Some(ValueKind::Delete));
         if trailer.kind() == Some(ValueKind::PutExpiring) {
             seen.expiring += 1;
-            if position.value().len() < EXPIRY_BYTES {
+            if value.len() < EXPIRY_BYTES {
                 return Err(self.wrong(at, format!("record {} is too short", position.index())));
             }
         }
-        seen.raw_bytes += (key.len() + position.value().len()) as u64;
+        if trailer.kind() == Some(ValueKind::ValuePointer) {
+            seen.pointers.push(Pointer::decode(value)?);
+        }
+        seen.raw_bytes += (key.len() + value.len()) as u64;
         seen.smallest_sequence = seen.smallest_sequence.min(trailer.sequence());
         seen.largest_sequence = seen.largest_sequence.max(trailer.sequence());
         seen.key.clear();
@@ -123,6 +130,31 @@ impl Table {
             return Err(self.wrong(at, "a record lies outside the bounds of its table"));
         }
         Ok(())
+    }
+
+    /// Checks the values that lie in value files, and how much of which files they take.
+    fn verify_values(&self, mut pointers: Vec<Pointer>) -> Result<u64> {
+        pointers.sort_unstable();
+        let mut bytes = 0;
+        let mut groups = pointers.chunk_by(|a, b| a.file == b.file);
+        for (share, file) in self.meta.values.iter().zip(&self.values) {
+            let group = groups.next().unwrap_or_default();
+            let found: u64 = group.iter().map(|pointer| pointer.stored_bytes()).sum();
+            let same_file = group.iter().all(|pointer| pointer.file == share.file);
+            if !same_file || found != share.bytes {
+                let (stated, file) = (share.bytes, share.file);
+                let detail = format!("{stated} bytes of value file {file} stated, not so found");
+                return Err(self.wrong(self.footer.properties.offset, detail));
+            }
+            bytes += file.verify(group)?;
+        }
+        match groups.next() {
+            None => Ok(bytes),
+            Some(_) => {
+                let at = self.footer.properties.offset;
+                Err(self.wrong(at, "records point to a value file that is not stated"))
+            }
+        }
     }
 
     fn verify_counts(&self, seen: &Seen) -> Result<()> {

@@ -5,6 +5,7 @@
 //! for a table.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use rustlite_io::FileSink;
 
@@ -23,6 +24,7 @@ use crate::key::{Trailer, ValueKind, compare_internal, hash_key};
 use crate::kinds::expiry::{self, Millis};
 use crate::options::{Compression, KeyspaceOptions};
 use crate::range_tombstones::RangeTombstones;
+use crate::values::{Pointer, ValueShare};
 
 /// Uncompressed blocks end at multiples of this where that costs little: a block in one page costs one page to read.
 const PAGE_BYTES: usize = 4096;
@@ -69,6 +71,8 @@ pub(crate) struct TableWriter {
     hashes: Vec<u64>,
     /// When each value that expires does so.
     expiries: Vec<Millis>,
+    /// Bytes that records point to, by value file.
+    pointed_to: BTreeMap<FileNumber, u64>,
     last_key: Vec<u8>,
     last_trailer: Trailer,
     tombstones: RangeTombstones,
@@ -104,6 +108,7 @@ impl TableWriter {
             index: IndexBuilder::default(),
             hashes: Vec::new(),
             expiries: Vec::new(),
+            pointed_to: BTreeMap::new(),
             last_key: Vec::new(),
             last_trailer: Trailer::NEWEST,
             tombstones: RangeTombstones::empty(),
@@ -114,6 +119,7 @@ impl TableWriter {
                 deletions: 0,
                 expiring: 0,
                 half_expired_at: Millis::MAX,
+                values: Vec::new(),
                 range_tombstones: 0,
                 raw_bytes: 0,
                 smallest: Vec::new(),
@@ -162,12 +168,23 @@ impl TableWriter {
             self.meta.smallest = key.to_vec();
         }
         self.meta.entries += 1;
-        self.meta.deletions += u64::from(trailer.kind() == Some(ValueKind::Delete));
-        if trailer.kind() == Some(ValueKind::PutExpiring) {
-            self.expiries.push(expiry::split(value)?.0);
-        }
+        self.note_kind(trailer, value)?;
         self.meta.raw_bytes += (key.len() + value.len()) as u64;
         self.note_sequence(trailer.sequence());
+        Ok(())
+    }
+
+    /// Counts what is more than a value.
+    fn note_kind(&mut self, trailer: Trailer, value: &[u8]) -> Result<()> {
+        match trailer.kind() {
+            Some(ValueKind::Delete) => self.meta.deletions += 1,
+            Some(ValueKind::PutExpiring) => self.expiries.push(expiry::split(value)?.0),
+            Some(ValueKind::ValuePointer) => {
+                let pointer = Pointer::decode(value)?;
+                *self.pointed_to.entry(pointer.file).or_default() += pointer.stored_bytes();
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -274,6 +291,8 @@ impl TableWriter {
         }
         self.settle_bounds();
         self.settle_expiry();
+        let shares = self.pointed_to.iter();
+        self.meta.values = shares.map(|(&file, &bytes)| ValueShare { file, bytes }).collect();
         let data_end = self.offset;
         let filter = self.write_filter()?;
         let mut payload = Vec::new();

@@ -40,12 +40,15 @@ fn value(number: usize) -> Vec<u8> {
     format!("value {number} {}", "x".repeat(number * 7 % 90)).into_bytes()
 }
 
-/// Makes a database with tables of two keyspaces (one compressed, one with range tombstones) and some commits in the log only.
+/// Makes a database with tables of two keyspaces (one compressed and with a value file, one with range tombstones) and some commits
+/// in the log only.
 fn victim(durability: Durability, log_only: usize) -> Victim {
     let sim = machine(3);
     let db = open(&sim, options()).unwrap();
-    let lz4 = KeyspaceOptions::new().compression(rustlite_engine::Compression::Lz4);
-    let packed = db.create_keyspace("packed", lz4).unwrap();
+    let options = KeyspaceOptions::new()
+        .compression(rustlite_engine::Compression::Lz4)
+        .value_separation_bytes(300);
+    let packed = db.create_keyspace("packed", options).unwrap();
     let mut state = BTreeMap::from([("default".to_owned(), Table::new())]);
     state.insert("packed".to_owned(), Table::new());
     for number in 0..150 {
@@ -55,6 +58,11 @@ fn victim(durability: Durability, log_only: usize) -> Victim {
         for table in state.values_mut() {
             table.insert(key.clone().into_bytes(), value(number));
         }
+    }
+    for number in 0..10 {
+        let (key, value) = (format!("large-{number}"), value(number).repeat(40));
+        packed.put_with(&key, &value, &with(Durability::Buffered)).unwrap();
+        state.get_mut("packed").unwrap().insert(key.into_bytes(), value);
     }
     db.delete_range("key-020", "key-030").unwrap();
     let default = state.get_mut("default").unwrap();
@@ -170,6 +178,11 @@ fn flip_everywhere(begin: &str, end: &str, own_seed: u64, sample: usize) {
 #[test]
 fn a_flipped_bit_in_a_table_is_found_or_harmless() {
     flip_everywhere("", ".sst", 401, 150);
+}
+
+#[test]
+fn a_flipped_bit_in_a_value_file_is_found_or_harmless() {
+    flip_everywhere("", ".val", 405, 150);
 }
 
 #[test]
@@ -303,7 +316,7 @@ fn a_file_that_was_cut_is_found_or_was_not_promised() {
             let what = format!("{name} cut from {len} to {cut}");
             // Bytes of the log behind the first state were not promised; all others were.
             expect_state_or_damage(&victim, &sim, 0, &what);
-            if name.ends_with(".sst") {
+            if name.ends_with(".sst") || name.ends_with(".val") {
                 let Outcome::Refused(error) = read_everything(&sim, true) else {
                     panic!("{what}: opened without an error");
                 };
@@ -372,6 +385,7 @@ fn files_of_newer_formats_are_refused_as_such() {
             "CURRENT" => (4, None),
             name if name.starts_with("MANIFEST-") => (4, None),
             name if name.ends_with(".sst") => (len - 16, Some((len - 112, len - 8))),
+            name if name.ends_with(".val") => (4, Some((0, 32))),
             _ => (4, Some((0, 32))),
         };
         let mut newer = bytes.clone();
@@ -403,7 +417,8 @@ fn files_of_another_database_are_refused() {
     drop(db);
     let theirs = Files::of(&after);
     let log = theirs.names("wal-", ".log").remove(0);
-    for name in ours.files.names("", ".log").into_iter().chain(ours.files.names("", ".sst")) {
+    let names = [".log", ".sst", ".val"].map(|end| ours.files.names("", end)).concat();
+    for name in names {
         let mut files = ours.files.clone();
         files.0.insert(name.clone(), theirs.0[&log].clone());
         match read_everything(&files.boot(), true) {

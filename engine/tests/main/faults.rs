@@ -64,7 +64,7 @@ fn reopen(sim: &Arc<SimFileSystem>, options: &Options, rule: &str) -> (String, D
 }
 
 /// The operations that a rule can hit, roughly as often as they occur.
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 17] = [
     "any",
     "store wal-*",
     "submit wal-*",
@@ -75,6 +75,9 @@ const TARGETS: [&str; 14] = [
     "write *.sst",
     "sync *.sst",
     "create *.sst",
+    "write *.val",
+    "sync *.val",
+    "create *.val",
     "short MANIFEST-*",
     "sync MANIFEST-*",
     "syncdir",
@@ -257,6 +260,8 @@ fn overwrite_some(db: &Database, oracle: &mut Oracle) {
         oracle.committed(vec![write], true, db.put(key, value).as_ref().copied());
     }
     db.flush().unwrap();
+    // Compactions of other keyspaces, which may have expired values or garbage to collect.
+    db.wait_for_compactions().unwrap();
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod expiry;
 mod faults;
 mod hermitage;
 mod history;
+mod large_values;
 mod log_shapes;
 mod merge;
 mod model;

@@ -103,6 +103,50 @@ fn a_scan_turns_around_on_merged_values() {
 }
 
 #[test]
+fn transactions_read_through_their_own_writes_to_what_is_merged_expires_or_lies_elsewhere() {
+    let sim = machine(8);
+    let options = lists().default_keyspace(
+        KeyspaceOptions::new().merge_operator(Append::NAME).value_separation_bytes(300),
+    );
+    let db = open(&sim, options).unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let cache = db.create_keyspace("cache", KeyspaceOptions::new().default_ttl(hour)).unwrap();
+    let large = "x".repeat(400);
+    db.put("large", &large).unwrap();
+    db.put("list", "1").unwrap();
+    db.flush().unwrap();
+    db.merge("list", "2").unwrap();
+    db.merge("large", "y").unwrap();
+    cache.put("old", "1").unwrap();
+    let mut txn = db.begin().unwrap();
+    txn.put("middle", "own").unwrap();
+    txn.put_in(&cache, "new", "2").unwrap();
+    assert_eq!(txn.get("list").unwrap().unwrap(), b"12");
+    let merged = format!("{large}y").into_bytes();
+    let expected: Vec<(Vec<u8>, Vec<u8>)> = vec![
+        (b"large".into(), merged.clone()),
+        (b"list".into(), b"12".into()),
+        (b"middle".into(), b"own".into()),
+    ];
+    let forward: Result<Vec<_>> = txn.iter().unwrap().collect();
+    assert_eq!(forward.unwrap(), expected);
+    let mut backward: Vec<_> = txn.iter().unwrap().rev().map(Result::unwrap).collect();
+    backward.reverse();
+    assert_eq!(backward, expected);
+    // An operand is a write as any other: the transaction has lost.
+    txn.put("list", "mine").unwrap();
+    db.merge("list", "3").unwrap();
+    assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    let mut txn = db.begin().unwrap();
+    txn.put_in(&cache, "new", "2").unwrap();
+    txn.commit().unwrap();
+    assert_eq!(dump(&cache).unwrap().len(), 2);
+    sim.sim_clock().unwrap().advance(hour);
+    assert!(dump(&cache).unwrap().is_empty(), "a transaction's puts get the lifetime too");
+    assert_eq!(read(&db, "list").as_deref(), Some("123"));
+}
+
+#[test]
 fn counters_of_many_threads_lose_nothing() {
     let sim = machine(3);
     let options = small_options()

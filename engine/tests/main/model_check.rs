@@ -489,6 +489,19 @@ fn tiny_blocks_without_filters_agree_with_the_model() {
 }
 
 #[test]
+fn separated_values_agree_with_the_model() {
+    let seed = seed(507);
+    let keyspaces = KeyspaceOptions::new().value_separation_bytes(300);
+    on_simulator(seed, small_options(), keyspaces).run(budget(STEPS));
+    let keyspaces = KeyspaceOptions::new()
+        .value_separation_bytes(256)
+        .compression(Compression::Lz4)
+        .block_bytes(512);
+    let options = small_options().background_threads(2).l0_compaction_trigger(1);
+    on_simulator(seed + 1, options, keyspaces).run(budget(STEPS));
+}
+
+#[test]
 fn a_memtable_that_is_never_full_agrees_with_the_model() {
     let seed = seed(504);
     let options = small_options().memtable_bytes(64 << 20).log_bytes_max(64 << 20);

@@ -203,7 +203,8 @@ impl<'a> Runner<'a> {
                 let options = KeyspaceOptions::new();
                 let options = match name {
                     MERGING => options.merge_operator(Append::NAME),
-                    _ => options,
+                    // Half of the larger values.
+                    _ => options.value_separation_bytes(1500),
                 };
                 self.db.create_keyspace(name, options).map(drop)
             }

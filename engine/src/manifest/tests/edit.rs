@@ -10,6 +10,7 @@ use crate::manifest::VersionEdit;
 use crate::manifest::edit::{EditError, FILE_NUMBER_MAX, KeyspaceDescriptor};
 use crate::options::{Compression, KeyspaceOptions};
 use crate::sstable::meta::TableMeta;
+use crate::values::ValueShare;
 
 fn random_table(random: &mut Random) -> TableMeta {
     let prefix = KeyspaceId(random.below(3) as u32).prefix();
@@ -32,6 +33,9 @@ fn random_table(random: &mut Random) -> TableMeta {
         deletions: random.below(entries + 1),
         expiring,
         half_expired_at: if expiring > 0 { random.next() } else { u64::MAX },
+        values: (0..random.below(3))
+            .map(|file| ValueShare { file: file * 100, bytes: random.next() >> 2 })
+            .collect(),
         range_tombstones: random.below(3),
         raw_bytes: random.next() >> 1,
         smallest,
@@ -68,6 +72,7 @@ fn random_edit(random: &mut Random) -> VersionEdit {
                     })
                     .filter_bits_per_key(random.below(33) as u32)
                     .block_bytes(512 + random.below(32_257) as usize)
+                    .value_separation_bytes(random.below(2) as usize * 4096)
                     .default_ttl(Duration::from_millis(random.below(3) * 1000)),
             })
             .map(|mut keyspace| {

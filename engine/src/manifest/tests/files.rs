@@ -8,6 +8,7 @@ use rustlite_io::{FaultRule, FileSystem as _, SimFileSystem};
 
 use super::meta;
 use super::set::{add_table, create, names, reopen};
+use crate::file_name::FileName;
 use crate::manifest::{LiveFiles, TableHandle, VersionEdit};
 
 #[test]
@@ -25,9 +26,23 @@ fn an_obsolete_table_is_queued_when_the_last_reader_lets_go() {
     drop(kept);
     assert!(files.take_obsolete().is_empty() && files.is_needed(2) && !files.is_needed(1));
     drop(reader);
-    assert_eq!(files.take_obsolete(), [2]);
+    assert_eq!(files.take_obsolete(), [FileName::Table(2)]);
     assert_eq!(calls.load(Ordering::Relaxed), 1);
     assert!(!files.is_needed(2));
+}
+
+#[test]
+fn a_condemned_value_file_is_queued_when_the_last_reader_lets_go() {
+    let files = LiveFiles::new(|| ());
+    files.add_live(3);
+    files.add_live(4);
+    files.condemn_values([3, 5]);
+    assert_eq!(files.take_obsolete(), [FileName::Values(5)], "nobody reads it");
+    assert!(files.is_needed(3));
+    files.release_values(4);
+    assert!(files.take_obsolete().is_empty(), "the manifest still needs it");
+    files.release_values(3);
+    assert_eq!(files.take_obsolete(), [FileName::Values(3)]);
 }
 
 #[test]
@@ -44,6 +59,7 @@ fn orphans_go_and_foreign_files_logs_and_files_in_the_making_stay() {
         "CURRENT.tmp",
         "000052.tmp",
         "1.sst",
+        "000056.val",
         "note.txt",
         "wal-000053.log",
         "spare-000054.log",
@@ -55,7 +71,7 @@ fn orphans_go_and_foreign_files_logs_and_files_in_the_making_stay() {
     fs.plant_symlink("/db/000055.sst").unwrap();
     let mut removed = set.remove_orphans().unwrap();
     removed.sort();
-    let expected = ["000050.sst", "000052.tmp", "CURRENT.tmp", "MANIFEST-000051"];
+    let expected = ["000050.sst", "000052.tmp", "000056.val", "CURRENT.tmp", "MANIFEST-000051"];
     assert_eq!(removed, expected.map(|name| PathBuf::from("/db").join(name)));
     let left = names(&fs);
     for name in [

@@ -58,6 +58,7 @@ pub(crate) fn meta(
         deletions: 0,
         expiring: 0,
         half_expired_at: u64::MAX,
+        values: Vec::new(),
         range_tombstones: 0,
         raw_bytes: 2000,
         smallest: key(lo),

@@ -10,8 +10,10 @@ use super::super::{BlockCache, Table, TableEnv, TableMeta, TableOptions, TableWr
 use crate::error::Result;
 use crate::file_name::FileName;
 use crate::key::{Trailer, ValueKind};
+use crate::manifest::LiveFiles;
 use crate::options::Compression;
 use crate::range_tombstones::RangeTombstones;
+use crate::values::ValueFiles;
 
 /// Records in internal-key order: by key, then newest first.
 pub(super) type Model = BTreeMap<(Vec<u8>, std::cmp::Reverse<Trailer>), Vec<u8>>;
@@ -57,6 +59,7 @@ pub(super) fn env(fs: &Arc<SimFileSystem>) -> TableEnv {
         directory,
         database_id: 0x1234_5678,
         cache: Arc::new(BlockCache::new(8 << 20)),
+        values: ValueFiles::new(&LiveFiles::new(|| ())),
         verify_always: false,
     }
 }
