@@ -10,6 +10,7 @@ use rustlite_io::{Clock, FileSystem};
 use crate::commit::pipeline::CommitPipeline;
 use crate::compaction::background::CompactionState;
 use crate::compaction::rate_limiter::RateLimiter;
+use crate::index::registry::Indexes;
 use crate::key::Sequence;
 use crate::kinds::Rules;
 use crate::manifest::VersionSet;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     /// Keys that transactions have locked.
     pub(crate) locks: LockTable,
+    pub(crate) indexes: Indexes,
     /// `None` without a log: read-only and in-memory databases.
     pub(crate) pool: Option<Arc<SegmentPool>>,
     pub(crate) signals: Arc<Signals>,

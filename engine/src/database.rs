@@ -12,7 +12,7 @@ use rustlite_io::{Backend, FileLock, FileSystem, RealFileSystem};
 
 use crate::batch::{Origin, Records, WriteBatch};
 use crate::commit::future::CommitFuture;
-use crate::commit::recent::CommitCheck;
+use crate::commit::pipeline::CommitTerms;
 use crate::compaction::background;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -123,7 +123,7 @@ impl Database {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn write_with(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
-        self.handle().write(batch, options)
+        self.handle().write(batch, options).map(drop)
     }
 
     /// Starts to write a batch, atomically, and gives a future that resolves when the batch is visible and as durable as the
@@ -226,7 +226,8 @@ impl Database {
     pub fn list_keyspaces(&self) -> Result<Vec<String>> {
         self.handle().check_open()?;
         let all = self.handle().core.versions.keyspaces();
-        Ok(all.into_iter().map(|keyspace| keyspace.name).collect())
+        let ordinary = all.into_iter().filter(|keyspace| keyspace.index.is_none());
+        Ok(ordinary.map(|keyspace| keyspace.name).collect())
     }
 
     /// Drops a keyspace with everything in it, and removes its files. Handles to it give `KeyspaceNotFound` from then on;
@@ -244,15 +245,12 @@ impl Database {
                 format!("there is no keyspace {name:?}"),
             ));
         };
-        handle
-            .core
-            .versions
-            .drop_keyspace(found.id, |version| handle.core.publish(version, None))?;
+        let _definitions = handle.core.indexes.lock_definitions();
+        handle.drop_with_indexes(found.id)?;
         if let Some(identity) = known.remove(&found.id) {
             identity.dropped.store(true, Ordering::Release);
         }
-        handle.drops.fetch_add(1, Ordering::Release);
-        ViewCell::collect();
+        handle.dropped();
         Ok(())
     }
 
@@ -341,6 +339,8 @@ pub(crate) struct Handle {
     has_driver: AtomicBool,
     resources: Mutex<Resources>,
     keyspaces: Mutex<Known>,
+    /// True for a handle that a background thread uses: it does not keep the database open.
+    beside: bool,
 }
 
 struct Resources {
@@ -362,6 +362,16 @@ impl Handle {
         threads: Vec<JoinHandle<()>>,
         lock: Option<Box<dyn FileLock>>,
     ) -> Self {
+        Self::with(core, Resources { threads, lock }, false)
+    }
+
+    /// A handle for a background thread of an open database.
+    pub(crate) fn beside(core: &Arc<Core>) -> Arc<Self> {
+        let nothing = Resources { threads: Vec::new(), lock: None };
+        Arc::new(Self::with(Arc::clone(core), nothing, true))
+    }
+
+    fn with(core: Arc<Core>, resources: Resources, beside: bool) -> Self {
         static OPENED: AtomicU64 = AtomicU64::new(0);
         // Without a log nothing ever waits for a device.
         let no_log = core.pool.is_none();
@@ -370,9 +380,10 @@ impl Handle {
             number: OPENED.fetch_add(1, Ordering::Relaxed),
             drops: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            resources: Mutex::new(Resources { threads, lock }),
+            resources: Mutex::new(resources),
             has_driver: AtomicBool::new(no_log),
             keyspaces: Mutex::default(),
+            beside,
         }
     }
 
@@ -388,6 +399,12 @@ impl Handle {
         Ok(())
     }
 
+    /// Says that keyspaces were dropped.
+    pub(crate) fn dropped(&self) {
+        self.drops.fetch_add(1, Ordering::Release);
+        ViewCell::collect();
+    }
+
     /// What a batch remembers when it uses a keyspace of this database.
     pub(crate) fn origin(&self) -> Origin {
         Origin { database: self.number, drops: self.drops.load(Ordering::Acquire) }
@@ -396,7 +413,7 @@ impl Handle {
     /// An error if the batch names keyspaces of another database, or keyspaces that were dropped since.
     ///
     /// A drop at this very moment is not seen; what is written then goes the way of everything in the keyspace.
-    fn check_origin(&self, batch: &WriteBatch) -> Result<()> {
+    pub(crate) fn check_origin(&self, batch: &WriteBatch) -> Result<()> {
         batch.check()?;
         let Some(origin) = batch.origin() else { return Ok(()) };
         let current = self.origin();
@@ -423,37 +440,31 @@ impl Handle {
         Ok(())
     }
 
-    pub(crate) fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
-        self.write_if(batch, options, None).map(drop)
-    }
-
     /// Writes a batch if a condition holds when it gets its place. Gives the sequence number of its last record.
-    pub(crate) fn write_if(
+    pub(crate) fn commit_batch(
         &self,
         batch: &WriteBatch,
         options: &WriteOptions,
-        condition: Option<&mut dyn CommitCheck>,
+        terms: CommitTerms<'_>,
     ) -> Result<Sequence> {
         self.check_origin(batch)?;
-        let last = self.core.pipeline.commit(batch, self.durability(options), condition)?;
+        let terms = CommitTerms { durability: self.durability(options), ..terms };
+        let last = self.core.pipeline.commit(batch, terms)?;
         self.count_written(batch);
         Ok(last)
     }
 
-    fn write_later(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<CommitFuture> {
-        self.write_later_if(batch, options, None)
-    }
-
     /// Starts to write a batch, if a condition holds when it gets its place.
-    pub(crate) fn write_later_if(
+    pub(crate) fn commit_batch_later(
         &self,
         batch: &WriteBatch,
         options: &WriteOptions,
-        condition: Option<&mut dyn CommitCheck>,
+        terms: CommitTerms<'_>,
     ) -> Result<CommitFuture> {
         self.check_origin(batch)?;
         self.start_driver()?;
-        let placed = self.core.pipeline.commit_later(batch, self.durability(options), condition)?;
+        let terms = CommitTerms { durability: self.durability(options), ..terms };
+        let placed = self.core.pipeline.commit_later(batch, terms)?;
         self.count_written(batch);
         Ok(placed.map_or_else(
             || CommitFuture::settled(Ok(())),
@@ -493,7 +504,7 @@ impl Handle {
 
     /// Writes what `fill` puts into a batch, without allocating one.
     pub(crate) fn write_one(
-        &self,
+        self: &Arc<Self>,
         options: &WriteOptions,
         fill: impl FnOnce(&mut WriteBatch),
     ) -> Result<()> {
@@ -502,11 +513,11 @@ impl Handle {
             let Ok(mut batch) = scratch.try_borrow_mut() else {
                 let mut batch = WriteBatch::new();
                 fill(&mut batch);
-                return self.write(&batch, options);
+                return self.write(&batch, options).map(drop);
             };
             batch.clear();
             fill(&mut batch);
-            let result = self.write(&batch, options);
+            let result = self.write(&batch, options).map(drop);
             if batch.size_bytes() > SCRATCH_BYTES_MAX {
                 *batch = WriteBatch::new();
             }
@@ -567,6 +578,9 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.beside {
+            return;
+        }
         if let Err(error) = self.close() {
             tracing::error!(%error, "the database did not close cleanly");
         }

@@ -1,7 +1,8 @@
 //! The one error type of the public API.
 //!
 //! A caller matches on [`Error::kind`] to decide what to do; a person reads the message, which says what to do next.
-//! Values never appear in error texts, and keys only in one: a conflict says which key it is about.
+//! Values never appear in error texts, and keys only where they must be known: a conflict and a violated unique index say which key they
+//! are about.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,16 @@ pub enum ErrorKind {
     KeyspaceNotFound,
     /// A keyspace of that name exists already with other options.
     KeyspaceExists,
+    /// There is no index of that name (any more).
+    IndexNotFound,
+    /// There is an index of that name already.
+    IndexExists,
+    /// The index is still being built, or was when the snapshot or transaction began.
+    IndexBuilding,
+    /// Code that gives the index keys of rows is not registered in the options; see `Options::index_extractor`.
+    ExtractorMissing,
+    /// Two rows would have the same key in a unique index; the text names index and key.
+    UniqueViolation,
     /// Another transaction or write got in first; the text names the key. Run the transaction again.
     Conflict,
     /// Transactions wait for each other's locks in a circle, and this one was chosen to give up. Run it again.

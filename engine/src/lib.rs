@@ -8,7 +8,7 @@
 //! * `memtable`: what was written lately, in memory. `sstable`: tables on disk.
 //! * `values`: files for large values.
 //! * `manifest`: which tables are the database. `compaction`: the background work that keeps them few and sorted.
-//! * `txn`: transactions, on top of batches and snapshots.
+//! * `txn`: transactions, on top of batches and snapshots. `index`: secondary indexes, on top of transactions.
 //! * `read`: the one read path. `recovery`: opening.
 //!
 //! `docs/ARCHITECTURE.md` walks through a write and a read, step by step.
@@ -24,6 +24,7 @@ mod cursor;
 mod database;
 mod error;
 mod file_name;
+mod index;
 mod key;
 mod keyspace;
 mod kinds;
@@ -46,6 +47,10 @@ pub use batch::WriteBatch;
 pub use commit::future::CommitFuture;
 pub use database::Database;
 pub use error::{Corruption, Error, ErrorKind, Result};
+pub use index::{
+    ByteRange, Index, IndexEntry, IndexInfo, IndexIter, IndexKeys, IndexReader, IndexSource,
+    IndexType,
+};
 pub use keyspace::Keyspace;
 pub use kinds::filter::{CompactionFilter, FilterDecision};
 pub use kinds::operator::{MergeOperator, OperatorError};

@@ -7,6 +7,8 @@ use rustlite_io::LogSync;
 
 use crate::commit::log_writer::FRAME_BYTES_MAX;
 use crate::error::{Error, Result};
+use crate::index::IndexKeys;
+use crate::index::extract::Extractors;
 use crate::keyspace::check_name;
 use crate::kinds::expiry::{Millis, lifetime};
 use crate::kinds::filter::CompactionFilter;
@@ -137,6 +139,17 @@ impl KeyspaceOptions {
         self
     }
 
+    /// The options of the entries of an index on such a keyspace: where they lie, but not what becomes of values.
+    pub(crate) fn for_entries(&self) -> Self {
+        let own = Self::default();
+        Self {
+            default_ttl_ms: own.default_ttl_ms,
+            merge_operator: own.merge_operator,
+            value_separation_bytes: own.value_separation_bytes,
+            ..self.clone()
+        }
+    }
+
     /// How long a value lives that is put without a lifetime of its own, in whole milliseconds, rounded up; zero, the default, for
     /// ever. See [`Keyspace::put_expiring`](crate::Keyspace::put_expiring).
     #[must_use]
@@ -215,6 +228,7 @@ pub struct Options {
     pub(crate) io_backend: IoBackend,
     pub(crate) merge_operators: Vec<Operator>,
     pub(crate) compaction_filters: Vec<Filter>,
+    pub(crate) extractors: Extractors,
 }
 
 impl Default for Options {
@@ -247,6 +261,7 @@ impl Default for Options {
             io_backend: IoBackend::Auto,
             merge_operators: Vec::new(),
             compaction_filters: Vec::new(),
+            extractors: Extractors::default(),
         }
     }
 }
@@ -334,6 +349,36 @@ impl Options {
         filter: impl CompactionFilter,
     ) -> Self {
         self.compaction_filters.push(Filter { keyspace: keyspace.into(), code: Arc::new(filter) });
+        self
+    }
+
+    /// Registers code that gives the index keys of a row, for [`IndexSource::Extractor`](crate::IndexSource::Extractor). Must be
+    /// registered under the same name, and do the same, whenever a database with such an index is opened: without it, writes to the
+    /// keyspace fail.
+    ///
+    /// It gets the row's key, its value, and where to add index keys: any number, none included. It must depend on nothing else, and not
+    /// use the database.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), rustlite_engine::Error> {
+    /// use rustlite_engine::{Database, IndexSource, IndexType, Options};
+    /// let options = Options::new().index_extractor("words", |_key, value, keys| {
+    ///     value.split(|byte| *byte == b' ').for_each(|word| keys.add(word));
+    /// });
+    /// let db = Database::in_memory_with(options)?;
+    /// let index = db.create_index("words", &db, IndexType::BTree, IndexSource::extractor("words"))?;
+    /// db.put("1", "a rose is a rose")?;
+    /// assert_eq!(index.find("rose")?, [b"1"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn index_extractor(
+        mut self,
+        name: impl Into<String>,
+        extract: impl Fn(&[u8], &[u8], &mut IndexKeys) + Send + Sync + 'static,
+    ) -> Self {
+        self.extractors.register(name.into(), extract);
         self
     }
 

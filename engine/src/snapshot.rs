@@ -4,7 +4,7 @@ use std::ops::{Deref, RangeBounds};
 use std::sync::Arc;
 
 use crate::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::KeyspaceId;
 use crate::keyspace::{FullKey, Keyspace};
 use crate::read::get::{Found, lookup};
@@ -46,6 +46,15 @@ impl Snapshot {
     #[must_use]
     pub fn keyspace(&self, keyspace: &Keyspace) -> KeyspaceSnapshot {
         KeyspaceSnapshot { point: self.default.point.clone(), keyspace: keyspace.id() }
+    }
+
+    /// What the snapshot reads, if it is of that database.
+    pub(crate) fn read_point(&self, core: &Core) -> Result<ReadPoint> {
+        let point = &self.default.point;
+        if !point.is_of(&core.snapshots) {
+            return Err(Error::invalid("the snapshot belongs to another open database"));
+        }
+        Ok(point.clone())
     }
 
     /// The sequence number of the last write that the snapshot sees.

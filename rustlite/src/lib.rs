@@ -38,8 +38,9 @@
 #![forbid(unsafe_code)]
 
 pub use rustlite_engine::{
-    Append, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CommitFuture, CompactionFilter, Compression,
-    Corruption, Cursor, Database, Durability, Error, ErrorKind, FilterDecision, IoBackend,
+    Append, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ByteRange, CommitFuture, CompactionFilter,
+    Compression, Corruption, Cursor, Database, Durability, Error, ErrorKind, FilterDecision, Index,
+    IndexEntry, IndexInfo, IndexIter, IndexKeys, IndexReader, IndexSource, IndexType, IoBackend,
     IsolationLevel, Iter, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX, KeyValue,
     Keyspace, KeyspaceOptions, KeyspaceSnapshot, LevelStats, LogSync, Max, MergeOperator,
     OperatorError, Options, PinnedValue, Result, Savepoint, Snapshot, Stats, Transaction,

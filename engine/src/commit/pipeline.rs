@@ -41,6 +41,16 @@ pub(crate) struct CommitLimits {
     pub(crate) footprint_bytes_max: usize,
 }
 
+/// What a commit asks for.
+#[derive(Default)]
+pub(crate) struct CommitTerms<'c> {
+    pub(crate) durability: Durability,
+    /// Must hold at the moment when the commit gets its place in the order.
+    pub(crate) condition: Option<&'c mut dyn CommitCheck>,
+    /// The set of indexes that the batch was made for; see `index::registry`.
+    pub(crate) index_generation: u64,
+}
+
 /// The one write path.
 pub(crate) struct CommitPipeline {
     publisher: Publisher,
@@ -72,6 +82,8 @@ struct State {
     memtable_begin: Lsn,
     /// Why no write is accepted, if the database is closed or read-only.
     refusal: Option<Error>,
+    /// The set of indexes in force.
+    index_generation: u64,
     /// Footprints of the newest commits, once a transaction has begun.
     recent: Option<RecentWrites>,
 }
@@ -89,6 +101,7 @@ pub(crate) struct CommitStart {
     /// Where the log stood when the active memtable was begun.
     pub(crate) memtable_begin: Lsn,
     pub(crate) refusal: Option<Error>,
+    pub(crate) index_generation: u64,
 }
 
 /// A commit that has its place in the order.
@@ -112,6 +125,7 @@ struct Placing<'a> {
     payload_hash: u64,
     sync: bool,
     waiter: Waiter,
+    index_generation: u64,
 }
 
 /// Why a commit could not be enqueued right now.
@@ -134,6 +148,7 @@ impl CommitPipeline {
                 log: start.log,
                 memtable_begin: start.memtable_begin,
                 refusal: start.refusal,
+                index_generation: start.index_generation,
                 recent: None,
             }),
             views: start.views,
@@ -169,15 +184,10 @@ impl CommitPipeline {
     /// and as durable as asked. Gives the sequence number of its last record; 0 for an empty batch, which is nothing.
     ///
     /// # Errors
-    /// The batch's own, and the condition's; `Poisoned`, `Closed`, `DiskFull`, I/O. After an I/O error it is unknown whether the batch
+    /// The batch's own, and the condition's; `Conflict` if the set of indexes is not the one that the batch was made for; `Poisoned`, `Closed`, `DiskFull`, I/O. After an I/O error it is unknown whether the batch
     /// will be there after reopening.
-    pub(crate) fn commit(
-        &self,
-        batch: &WriteBatch,
-        durability: Durability,
-        condition: Option<&mut dyn CommitCheck>,
-    ) -> Result<Sequence> {
-        let Some(mut commit) = self.place(batch, durability, Waiter::Thread, condition)? else {
+    pub(crate) fn commit(&self, batch: &WriteBatch, terms: CommitTerms<'_>) -> Result<Sequence> {
+        let Some(mut commit) = self.place(batch, Waiter::Thread, terms)? else {
             return Ok(0);
         };
         if let Some(frame) = commit.lead.take() {
@@ -199,10 +209,9 @@ impl CommitPipeline {
     pub(crate) fn commit_later(
         &self,
         batch: &WriteBatch,
-        durability: Durability,
-        condition: Option<&mut dyn CommitCheck>,
+        terms: CommitTerms<'_>,
     ) -> Result<Option<(Ticket, Sequence)>> {
-        let placed = self.place(batch, durability, Waiter::Future, condition)?;
+        let placed = self.place(batch, Waiter::Future, terms)?;
         Ok(placed.map(|commit| {
             if commit.needs_leader {
                 self.driver.raise();
@@ -241,9 +250,8 @@ impl CommitPipeline {
     fn place(
         &self,
         batch: &WriteBatch,
-        durability: Durability,
         waiter: Waiter,
-        condition: Option<&mut dyn CommitCheck>,
+        terms: CommitTerms<'_>,
     ) -> Result<Option<Enqueued>> {
         batch.check()?;
         if batch.is_empty() {
@@ -253,9 +261,10 @@ impl CommitPipeline {
         if let Some(nap) = self.stall.nap(batch.size_bytes()) {
             self.clock.sleep(nap);
         }
+        let CommitTerms { durability, condition, index_generation } = terms;
         let sync = durability == Durability::Sync;
         let payload_hash = payload_hash(batch.bytes());
-        let placing = Placing { batch, payload_hash, sync, waiter };
+        let placing = Placing { batch, payload_hash, sync, waiter, index_generation };
         let mut commit = self.enqueue(&placing, condition)?;
         if let Some(frame) = &mut commit.lead {
             frame.submit();
@@ -280,6 +289,12 @@ impl CommitPipeline {
         let mut state = self.lock();
         loop {
             self.check_writable(&state)?;
+            if state.index_generation != placing.index_generation {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "an index was created or dropped meanwhile; run it again",
+                ));
+            }
             if let Some(condition) = &mut condition
                 && let Some(recent) = &mut state.recent
                 && condition.admit(recent, self.visible())? == Admission::CatchUpFirst
@@ -331,7 +346,7 @@ impl CommitPipeline {
         state: &mut State,
         placing: &Placing<'_>,
     ) -> Result<std::result::Result<Enqueued, NotYet>> {
-        let &Placing { batch, payload_hash, sync, waiter } = placing;
+        let &Placing { batch, payload_hash, sync, waiter, .. } = placing;
         if !self.publisher.has_room(state.next_ticket) {
             return Ok(Err(NotYet::Tickets));
         }
@@ -611,6 +626,12 @@ impl CommitPipeline {
         // neither does anything else.
         self.wait_visible(last);
         self.keeps_footprints.store(true, Ordering::Release);
+    }
+
+    /// Changes the set of indexes: commits that get their place from now on must be made for the generation that `change` gives.
+    pub(crate) fn change_indexes(&self, change: impl FnOnce() -> u64) {
+        let mut state = self.lock();
+        state.index_generation = change();
     }
 
     /// Waits until readers see `sequence`: then every commit up to it is applied, and as durable as it asked for. False if that will

@@ -60,7 +60,7 @@ pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>
     core.update_pressure(&version);
     core.compactions().to_empty = Arc::new(core.rules.values.usage(&version).to_empty);
     let mut start = |name: String, run: fn(&Core)| {
-        start_thread(core, name, run).map(|thread| threads.push(thread))
+        start_thread(core, name, move |core| run(core)).map(|thread| threads.push(thread))
     };
     let mut started = start("rustlite-flush".into(), flush_loop);
     if core.pool.is_some() {
@@ -82,7 +82,7 @@ pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>
 pub(crate) fn start_thread(
     core: &Arc<Core>,
     name: String,
-    run: fn(&Core),
+    run: impl FnOnce(&Arc<Core>) + Send + 'static,
 ) -> Result<JoinHandle<()>> {
     let shared = Arc::clone(core);
     let guarded = move || {

@@ -27,7 +27,7 @@ fn no_values() -> Arc<ValueFiles> {
 fn rules() -> Arc<Rules> {
     let rules = Rules::new(SimFileSystem::new(1).clock(), &no_values(), &Options::new());
     let options = KeyspaceOptions::new().merge_operator(Append::NAME);
-    rules.learn(&KeyspaceDescriptor { id: LISTS, name: "lists".into(), options });
+    rules.learn(&KeyspaceDescriptor { id: LISTS, name: "lists".into(), options, index: None });
     rules
 }
 
@@ -196,6 +196,7 @@ fn filtered(
         id: KeyspaceId::DEFAULT,
         name: "default".into(),
         options: KeyspaceOptions::new().merge_operator(Append::NAME),
+        index: None,
     });
     let retention = Retention::new(boundaries.to_vec(), bottommost, &rules);
     let retention = retention.with_filters(newest_snapshot);

@@ -66,7 +66,8 @@ impl Rules {
     /// Takes over what a keyspace's options say, before anybody can use the keyspace.
     pub(crate) fn learn(&self, keyspace: &KeyspaceDescriptor) {
         let options = &keyspace.options;
-        let filter = self.filters.iter().find(|filter| filter.keyspace == keyspace.name);
+        let named = |filter: &&Filter| filter.keyspace == keyspace.name;
+        let filter = self.filters.iter().find(named).filter(|_| keyspace.index.is_none());
         let rules = KeyspaceRules {
             default_ttl_ms: options.default_ttl_ms,
             operator: self.operator_of(options).unwrap_or_default(),
@@ -101,6 +102,21 @@ impl Rules {
                 ),
             )
         })
+    }
+
+    /// Refuses an index on a keyspace whose rows go by themselves: their entries would stay.
+    ///
+    /// # Errors
+    /// If the keyspace has a default lifetime or a compaction filter.
+    pub(crate) fn check_indexable(&self, keyspace: KeyspaceId) -> Result<()> {
+        let rules = self.of(keyspace);
+        if rules.default_ttl_ms > 0 || rules.filter.is_some() {
+            return Err(Error::invalid(
+                "a keyspace with a default lifetime or a compaction filter cannot have an index: \
+                 its rows go without a write that could remove their entries",
+            ));
+        }
+        Ok(())
     }
 
     /// True if some keyspace has a compaction filter.

@@ -24,7 +24,12 @@ fn no_values() -> Arc<ValueFiles> {
 
 fn rules(options: KeyspaceOptions) -> Arc<Rules> {
     let rules = Rules::new(SimFileSystem::new(1).clock(), &no_values(), &Options::new());
-    rules.learn(&KeyspaceDescriptor { id: KeyspaceId::DEFAULT, name: "default".into(), options });
+    rules.learn(&KeyspaceDescriptor {
+        id: KeyspaceId::DEFAULT,
+        name: "default".into(),
+        options,
+        index: None,
+    });
     rules
 }
 

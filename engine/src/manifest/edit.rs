@@ -15,6 +15,8 @@
 //! tag 9  next keyspace id    varint
 //! tag 11 keyspace created    id | compression | filter bits per key | block bytes (varints) | name (the rest)
 //! tag 13 keyspace dropped    id (varint)
+//! tag 29 index created       a keyspace that holds the entries of an index: definition (length-prefixed, see `index::definition`)
+//!                            | as for tag 11; the name is the index's
 //! tag 15 table removed       level | number (varints)
 //! tag 19 log segment added   number (varint)   recovery must find it
 //! tag 21 log segment removed number (varint)   recovery ignores it
@@ -34,6 +36,7 @@
 
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::file_name::FileNumber;
+use crate::index::definition::IndexDefinition;
 use crate::key::{KeyspaceId, Sequence};
 use crate::keyspace::check_name;
 use crate::limits::{
@@ -57,8 +60,8 @@ const TAG_TABLE_REMOVED: u64 = 15;
 const TAG_TABLE_ADDED: u64 = 17;
 const TAG_LOG_ADDED: u64 = 19;
 const TAG_LOG_REMOVED: u64 = 21;
-
 const TAG_KEYSPACE_SETTINGS: u64 = 23;
+const TAG_INDEX_CREATED: u64 = 29;
 
 const SETTING_DEFAULT_TTL: u64 = 1;
 const SETTING_MERGE_OPERATOR: u64 = 2;
@@ -78,6 +81,8 @@ pub(crate) struct KeyspaceDescriptor {
     pub(crate) id: KeyspaceId,
     pub(crate) name: String,
     pub(crate) options: KeyspaceOptions,
+    /// Set if this is the hidden keyspace of an index's entries. Its name is the index's then; indexes have names of their own.
+    pub(crate) index: Option<IndexDefinition>,
 }
 
 /// One atomic change. Removals take effect before additions, so that a table can change its level.
@@ -132,7 +137,11 @@ impl VersionEdit {
             }
         }
         for keyspace in &self.keyspaces_created {
-            put_field(out, TAG_KEYSPACE_CREATED, &encode_keyspace(keyspace));
+            let encoded = encode_keyspace(keyspace);
+            match &keyspace.index {
+                None => put_field(out, TAG_KEYSPACE_CREATED, &encoded),
+                Some(index) => put_field(out, TAG_INDEX_CREATED, &encode_index(index, &encoded)),
+            }
             let settings = encode_settings(&keyspace.options);
             if !settings.is_empty() {
                 let mut content = Vec::new();
@@ -193,6 +202,7 @@ impl VersionEdit {
                 let created = created.ok_or(EditError::Corrupt("settings of no keyspace"))?;
                 decode_settings(field, &mut created.options)?;
             }
+            TAG_INDEX_CREATED => self.keyspaces_created.push(decode_index(field)?),
             TAG_KEYSPACE_DROPPED => self.keyspaces_dropped.push(keyspace_id(field)?),
             TAG_TABLE_REMOVED => {
                 let level = level(field)?;
@@ -275,7 +285,27 @@ fn decode_keyspace(field: &mut Decoder<'_>) -> Result<KeyspaceDescriptor, EditEr
         .compression(compression)
         .filter_bits_per_key(bits as u32)
         .block_bytes(block_bytes);
-    Ok(KeyspaceDescriptor { id, name, options })
+    Ok(KeyspaceDescriptor { id, name, options, index: None })
+}
+
+fn encode_index(index: &IndexDefinition, keyspace: &[u8]) -> Vec<u8> {
+    let mut definition = Vec::new();
+    index.encode(&mut definition);
+    let mut out = Vec::new();
+    put_bytes(&mut out, &definition);
+    out.extend_from_slice(keyspace);
+    out
+}
+
+fn decode_index(field: &mut Decoder<'_>) -> Result<KeyspaceDescriptor, EditError> {
+    let mut definition = Decoder::new(field.bytes().ok_or(EditError::Corrupt("index"))?);
+    let index = IndexDefinition::decode(&mut definition).map_err(|too_new| {
+        too_new.map_or(EditError::Corrupt("index definition"), EditError::Unsupported)
+    })?;
+    if !definition.is_empty() {
+        return Err(EditError::Corrupt("bytes after the end of an index definition"));
+    }
+    Ok(KeyspaceDescriptor { index: Some(index), ..decode_keyspace(field)? })
 }
 
 /// What of a keyspace's options has come after the first format, where it differs from the default.

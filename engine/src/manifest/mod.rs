@@ -38,7 +38,7 @@ pub(crate) mod version;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use edit::VersionEdit;
+pub(crate) use edit::{KeyspaceDescriptor, VersionEdit};
 pub(crate) use obsolete::{LiveFiles, PendingFile};
 pub(crate) use reader::{DirectoryContent, ManifestReader};
 pub(crate) use run::{Run, TableHandle};

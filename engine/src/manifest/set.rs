@@ -16,6 +16,7 @@ use rustlite_io::FileSystem;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::{FileName, FileNumber};
+use crate::index::definition::IndexDefinition;
 use crate::key::{KeyspaceId, Sequence};
 use crate::keyspace::{DEFAULT_NAME, check_name};
 use crate::limits::KEYSPACES_MAX;
@@ -68,6 +69,7 @@ impl<T> VersionSet<T> {
                 id: KeyspaceId::DEFAULT,
                 name: DEFAULT_NAME.to_owned(),
                 options: default_keyspace,
+                index: None,
             }],
             ..VersionEdit::default()
         };
@@ -176,7 +178,7 @@ impl<T> VersionSet<T> {
         self.lock_current().facts.keyspace_named(name).cloned()
     }
 
-    /// All keyspaces, by id.
+    /// All keyspaces, hidden ones included, by id.
     pub(crate) fn keyspaces(&self) -> Vec<KeyspaceDescriptor> {
         self.lock_current().facts.keyspaces().cloned().collect()
     }
@@ -231,14 +233,56 @@ impl<T> VersionSet<T> {
             }
             current.facts.next_keyspace
         };
-        let created = KeyspaceDescriptor { id: KeyspaceId(next), name: name.to_owned(), options };
+        let created = KeyspaceDescriptor {
+            id: KeyspaceId(next),
+            name: name.to_owned(),
+            options,
+            index: None,
+        };
         let edit =
             VersionEdit { keyspaces_created: vec![created.clone()], ..VersionEdit::default() };
         self.apply_locked(&mut writer, edit, Vec::new())?;
         Ok(created)
     }
 
-    /// Drops a keyspace and its tables. Its id is never used again.
+    /// Creates the hidden keyspace of an index.
+    pub(crate) fn create_index(
+        &self,
+        name: &str,
+        definition: IndexDefinition,
+    ) -> Result<KeyspaceDescriptor> {
+        check_name(name)
+            .map_err(|error| error.context("the name of an index is one like these"))?;
+        definition.check()?;
+        let mut writer = self.writer()?;
+        let (next, options) = {
+            let current = self.lock_current();
+            let facts = &current.facts;
+            if facts.index_named(name).is_some() {
+                return Err(Error::new(
+                    ErrorKind::IndexExists,
+                    format!("there is an index {name:?} already"),
+                ));
+            }
+            let rows = facts.keyspace(definition.keyspace).ok_or_else(|| {
+                Error::new(ErrorKind::KeyspaceNotFound, "the keyspace of the index was dropped")
+            })?;
+            if facts.keyspaces().len() >= KEYSPACES_MAX {
+                return Err(Error::invalid(format!(
+                    "there are {KEYSPACES_MAX} keyspaces and indexes already"
+                )));
+            }
+            (facts.next_keyspace, rows.options.for_entries())
+        };
+        let (id, name, index) = (KeyspaceId(next), name.to_owned(), Some(definition));
+        let created = KeyspaceDescriptor { id, name, options, index };
+        let edit =
+            VersionEdit { keyspaces_created: vec![created.clone()], ..VersionEdit::default() };
+        self.apply_locked(&mut writer, edit, Vec::new())?;
+        Ok(created)
+    }
+
+    /// Drops a keyspace, with its indexes, and their tables. Their ids are never used again.
     pub(crate) fn drop_keyspace(
         &self,
         id: KeyspaceId,
@@ -248,13 +292,18 @@ impl<T> VersionSet<T> {
             return Err(Error::invalid("the default keyspace cannot be dropped"));
         }
         let mut writer = self.writer()?;
-        if self.lock_current().facts.keyspace(id).is_none() {
+        let (exists, mut dropped) = {
+            let current = self.lock_current();
+            (current.facts.keyspace(id).is_some(), current.facts.indexes_of(id))
+        };
+        if !exists {
             return Err(Error::new(
                 ErrorKind::KeyspaceNotFound,
                 "the keyspace was dropped already",
             ));
         }
-        let edit = VersionEdit { keyspaces_dropped: vec![id], ..VersionEdit::default() };
+        dropped.push(id);
+        let edit = VersionEdit { keyspaces_dropped: dropped, ..VersionEdit::default() };
         let version = self.apply_locked(&mut writer, edit, Vec::new())?;
         publish(&version);
         Ok(version)

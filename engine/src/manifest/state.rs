@@ -32,7 +32,16 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone, Default)]
 struct Keyspaces {
     by_id: BTreeMap<KeyspaceId, KeyspaceDescriptor>,
+    /// Ordinary keyspaces.
     by_name: HashMap<String, KeyspaceId>,
+    /// The hidden keyspaces of indexes, by the names of the indexes.
+    indexes: HashMap<String, KeyspaceId>,
+}
+
+impl Keyspaces {
+    fn names(&mut self, of_index: bool) -> &mut HashMap<String, KeyspaceId> {
+        if of_index { &mut self.indexes } else { &mut self.by_name }
+    }
 }
 
 impl Facts {
@@ -56,10 +65,26 @@ impl Facts {
             let keyspaces = Arc::make_mut(&mut self.keyspaces);
             let dropped = keyspaces.by_id.remove(id);
             let dropped = dropped.ok_or_else(|| format!("keyspace {} does not exist", id.0))?;
-            keyspaces.by_name.remove(&dropped.name);
+            keyspaces.names(dropped.index.is_some()).remove(&dropped.name);
         }
+        self.check_indexes(edit)?;
         for keyspace in &edit.keyspaces_created {
             self.create(keyspace)?;
+        }
+        Ok(())
+    }
+
+    /// An index goes with its keyspace.
+    fn check_indexes(&self, edit: &VersionEdit) -> Result<(), String> {
+        if edit.keyspaces_dropped.is_empty() {
+            return Ok(());
+        }
+        let left = self.keyspaces.indexes.values().filter_map(|id| self.keyspaces.by_id.get(id));
+        for index in left {
+            let keyspace = index.index.as_ref().map(|index| index.keyspace);
+            if keyspace.is_some_and(|keyspace| edit.keyspaces_dropped.contains(&keyspace)) {
+                return Err(format!("keyspace {} still has index {}", index.id.0, index.name));
+            }
         }
         Ok(())
     }
@@ -71,11 +96,18 @@ impl Facts {
             return Err(format!("more than {KEYSPACES_MAX} keyspaces"));
         }
         let next = id.0.checked_add(1).ok_or("keyspace ids are used up")?;
-        if keyspaces.by_id.contains_key(&id) || keyspaces.by_name.contains_key(&keyspace.name) {
+        let of_index = keyspace.index.is_some();
+        if keyspaces.by_id.contains_key(&id)
+            || keyspaces.names(of_index).contains_key(&keyspace.name)
+        {
             return Err(format!("keyspace {} or its name exists already", id.0));
         }
+        if let Some(index) = &keyspace.index {
+            let rows = keyspaces.by_id.get(&index.keyspace).filter(|rows| rows.index.is_none());
+            rows.ok_or_else(|| format!("index {} is of no keyspace", id.0))?;
+        }
         self.next_keyspace = self.next_keyspace.max(next);
-        keyspaces.by_name.insert(keyspace.name.clone(), id);
+        keyspaces.names(of_index).insert(keyspace.name.clone(), id);
         keyspaces.by_id.insert(id, keyspace.clone());
         Ok(())
     }
@@ -89,7 +121,22 @@ impl Facts {
         self.keyspaces.by_id.get(id)
     }
 
-    /// The keyspaces, by id.
+    /// The hidden keyspace of an index.
+    pub(crate) fn index_named(&self, name: &str) -> Option<&KeyspaceDescriptor> {
+        let id = self.keyspaces.indexes.get(name)?;
+        self.keyspaces.by_id.get(id)
+    }
+
+    /// The hidden keyspaces of the indexes of a keyspace.
+    pub(crate) fn indexes_of(&self, keyspace: KeyspaceId) -> Vec<KeyspaceId> {
+        let is_of = |id: &&KeyspaceId| {
+            let index = self.keyspace(**id).and_then(|found| found.index.as_ref());
+            index.is_some_and(|index| index.keyspace == keyspace)
+        };
+        self.keyspaces.indexes.values().filter(is_of).copied().collect()
+    }
+
+    /// The keyspaces, hidden ones included, by id.
     pub(crate) fn keyspaces(&self) -> impl ExactSizeIterator<Item = &KeyspaceDescriptor> {
         self.keyspaces.by_id.values()
     }

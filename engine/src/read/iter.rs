@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::key::{KeyspaceId, Sequence};
 use crate::limits::KEYSPACE_PREFIX_BYTES;
+use crate::read::get::lookup;
 use crate::read::observed::Observed;
-use crate::read::overlay::Overlay;
-use crate::read::snapshot::SnapshotGuard;
+use crate::read::overlay::{Overlay, OwnWrite};
+use crate::read::snapshot::{SnapshotGuard, SnapshotList};
 use crate::read::view::View;
 use crate::read::visible::{KeyRange, VisibleCursor};
 
@@ -18,7 +19,7 @@ pub(crate) struct ReadPoint {
     pub(crate) view: Arc<View>,
     pub(crate) sequence: Sequence,
     /// Keeps the sequence number readable, if it belongs to a snapshot.
-    pub(crate) _guard: Option<Arc<SnapshotGuard>>,
+    pub(crate) guard: Option<Arc<SnapshotGuard>>,
     /// What the reading transaction sees besides, if one reads.
     pub(crate) transaction: Option<InTransaction>,
 }
@@ -39,7 +40,25 @@ impl ReadPoint {
         sequence: Sequence,
         guard: Option<Arc<SnapshotGuard>>,
     ) -> Self {
-        Self { view, sequence, _guard: guard, transaction: None }
+        Self { view, sequence, guard, transaction: None }
+    }
+
+    /// Whether it is a registered snapshot of the database with this list.
+    pub(crate) fn is_of(&self, snapshots: &Arc<SnapshotList>) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.is_of(snapshots))
+    }
+
+    /// The value of a full key, copied.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(inside) = &self.transaction {
+            match inside.own.read(key, inside.observed.as_deref()) {
+                OwnWrite::Value(value) => return Ok(Some(value.to_vec())),
+                OwnWrite::Deleted => return Ok(None),
+                OwnWrite::Unknown => {}
+            }
+        }
+        let found = lookup(&self.view, key, self.sequence)?;
+        Ok(found.map(|found| found.as_slice().to_vec()))
     }
 
     fn cursor(&self, range: KeyRange) -> VisibleCursor {

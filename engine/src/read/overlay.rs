@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::key::{Sequence, Trailer, ValueKind, compare_internal};
 use crate::limits::SEQUENCE_MAX;
 use crate::read::key_ranges::KeyRanges;
+use crate::read::observed::Observed;
 
 /// The sequence number of uncommitted points. The pipeline never gives it away.
 pub(crate) const OWN: Sequence = SEQUENCE_MAX;
@@ -54,6 +55,15 @@ pub(crate) enum OwnWrite {
 impl Overlay {
     pub(crate) fn is_empty(&self) -> bool {
         self.points.is_empty() && self.ranges.is_empty()
+    }
+
+    /// As [`get`](Self::get), for a read: `observed` is told of what the snapshot must be asked for.
+    pub(crate) fn read(&self, key: &[u8], observed: Option<&Observed>) -> OwnWrite {
+        let own = self.get(key);
+        if let (OwnWrite::Unknown, Some(observed)) = (&own, observed) {
+            observed.key(key);
+        }
+        own
     }
 
     /// What was written to the key.

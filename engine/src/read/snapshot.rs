@@ -56,6 +56,10 @@ impl SnapshotList {
 }
 
 impl SnapshotGuard {
+    pub(crate) fn is_of(&self, list: &Arc<SnapshotList>) -> bool {
+        Arc::ptr_eq(&self.list, list)
+    }
+
     pub(crate) fn sequence(&self) -> Sequence {
         self.sequence
     }

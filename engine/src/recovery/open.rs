@@ -14,6 +14,8 @@ use crate::core::{Core, Counters, Signals};
 use crate::database::{Database, Handle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::FileName;
+use crate::index;
+use crate::index::registry::Indexes;
 use crate::kinds::Rules;
 use crate::manifest::edit::KeyspaceDescriptor;
 use crate::manifest::{DirectoryContent, LiveFiles, ManifestReader, VersionSet};
@@ -254,6 +256,7 @@ fn assemble(parts: Parts) -> Result<Database> {
     let view = View::new(replayed.active, replayed.frozen, versions.current(), Arc::clone(&rules));
     let views = Arc::new(ViewCell::new(view));
     let wake = Arc::clone(&signals);
+    let indexes = Indexes::new(&versions.keyspaces(), options.extractors.clone());
     let pipeline = CommitPipeline::new(CommitStart {
         next_sequence: replayed.next_sequence,
         log,
@@ -272,12 +275,14 @@ fn assemble(parts: Parts) -> Result<Database> {
         refusal: options
             .read_only
             .then(|| Error::new(ErrorKind::ReadOnly, "the database was opened read-only")),
+        index_generation: indexes.generation(),
     });
     let core = Arc::new(Core {
         file_system: Arc::clone(&env.fs),
         directory: env.directory.clone(),
         limiter: RateLimiter::new(options.compaction_bytes_per_second, Arc::clone(&clock)),
         locks: LockTable::new(Arc::clone(&clock)),
+        indexes,
         clock,
         options,
         env,
@@ -291,7 +296,9 @@ fn assemble(parts: Parts) -> Result<Database> {
         compactions: Mutex::new(CompactionState::default()),
         counters: Counters::default(),
     });
-    let threads = background_threads(&core)?;
+    index::build::load_states(&core)?;
+    let mut threads = background_threads(&core)?;
+    threads.extend(index::build::resume(&core)?);
     Ok(Database::new(Handle::new(core, threads, lock)))
 }
 

@@ -5,9 +5,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::batch::WriteBatch;
 use crate::commit::future::CommitFuture;
+use crate::commit::pipeline::CommitTerms;
 use crate::commit::recent::CommitCheck;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::index::Indexing;
 use crate::key::Sequence;
 use crate::options::WriteOptions;
 use crate::read::observed::Reads;
@@ -28,9 +31,12 @@ impl Transaction {
         if self.writes.is_empty() {
             return Ok(self.own_place());
         }
-        let batch = self.writes.to_batch(self.origin);
+        let batch = self.final_batch();
         let options = self.write_options();
-        self.validated(|validation| self.handle.write_if(&batch, &options, validation))
+        if self.snapshot.is_none() {
+            return self.handle.write(&batch, &options);
+        }
+        self.validated(|terms| self.handle.commit_batch(&batch, &options, terms))
     }
 
     /// As [`commit`](Self::commit), without waiting for the device: gives a future. So one thread can have thousands of durable commits in
@@ -66,15 +72,19 @@ impl Transaction {
         TransactionCommit { commit, sequence, locks: Some(self.locks) }
     }
 
-    fn start_commit(&self) -> Result<(Sequence, CommitFuture)> {
+    /// The commit without its end, and the last sequence number of it.
+    pub(crate) fn start_commit(&self) -> Result<(Sequence, CommitFuture)> {
         self.check_usable()?;
         if self.writes.is_empty() {
             return Ok((self.own_place(), CommitFuture::settled(Ok(()))));
         }
-        let batch = self.writes.to_batch(self.origin);
+        let batch = self.final_batch();
         let options = self.write_options();
-        let commit =
-            self.validated(|validation| self.handle.write_later_if(&batch, &options, validation))?;
+        let commit = if self.snapshot.is_none() {
+            self.handle.write_later(&batch, &options)?
+        } else {
+            self.validated(|terms| self.handle.commit_batch_later(&batch, &options, terms))?
+        };
         Ok((commit.last_sequence(), commit))
     }
 
@@ -87,18 +97,26 @@ impl Transaction {
         WriteOptions { durability: self.options.durability }
     }
 
+    /// All writes. Without a snapshot, index entries were only for the transaction's own eyes: the rows that they followed from may have
+    /// changed since, so the commit makes them anew.
+    fn final_batch(&self) -> WriteBatch {
+        let hidden =
+            self.indexing.as_ref().filter(|_| self.snapshot.is_none()).map(Indexing::registry);
+        self.writes.to_batch(self.origin, |id| !hidden.is_some_and(|hidden| hidden.maintains(id)))
+    }
+
     /// Commits with the check that the isolation level asks for.
-    fn validated<R>(
-        &self,
-        commit: impl FnOnce(Option<&mut dyn CommitCheck>) -> Result<R>,
-    ) -> Result<R> {
+    fn validated<R>(&self, commit: impl FnOnce(CommitTerms<'_>) -> Result<R>) -> Result<R> {
         let Some(snapshot) = self.snapshot_sequence() else {
-            return commit(None);
+            return Err(Error::internal("a transaction without a snapshot has nothing to check"));
         };
+        let _turn = self.share_turn();
+        let index_generation = self.settle_indexes()?;
         let reads = self.take_reads();
         let claims = Claims { writes: self.writes.overlay(), reads: &reads };
         let mut validation = Validation::new(self.core(), claims, snapshot);
-        let result = commit(Some(&mut validation));
+        let condition: Option<&mut dyn CommitCheck> = Some(&mut validation);
+        let result = commit(CommitTerms { condition, index_generation, ..CommitTerms::default() });
         if let Some(disturber) = validation.disturber() {
             // Whoever runs the transaction again must see what disturbed it, or it will happen again.
             self.core().pipeline.wait_visible(disturber);
@@ -112,6 +130,8 @@ impl Transaction {
             Some(observed) => std::mem::take(&mut *observed.lock()),
             None => Reads::default(),
         };
+        let relied = self.indexing.iter().flat_map(Indexing::relied_on);
+        reads.keys.extend(relied.map(|key| Box::from(&**key)));
         reads.keys.extend(self.locks.keys().map(|key| Box::from(&**key)));
         reads
     }

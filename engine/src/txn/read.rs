@@ -215,20 +215,17 @@ impl Transaction {
     }
 
     /// Own writes first; of the view, what the transaction sees.
-    fn find<R>(
+    pub(crate) fn find<R>(
         &self,
         view: &View,
         visible: Sequence,
         key: &[u8],
         take: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        match self.writes.overlay().get(key) {
+        match self.writes.overlay().read(key, self.observed.as_deref()) {
             OwnWrite::Value(value) => return Ok(Some(take(&value))),
             OwnWrite::Deleted => return Ok(None),
             OwnWrite::Unknown => {}
-        }
-        if let Some(observed) = &self.observed {
-            observed.key(key);
         }
         let found = lookup(view, key, self.sequence(visible))?;
         Ok(found.map(|found| take(found.as_slice())))
@@ -281,12 +278,12 @@ impl Transaction {
     }
 
     /// From now on the transaction can only be rolled back.
-    fn fail(&mut self, error: Error) -> Error {
+    pub(crate) fn fail(&mut self, error: Error) -> Error {
         self.failure = Some(error.clone());
         error
     }
 
-    fn read_point(&self) -> Result<ReadPoint> {
+    pub(crate) fn read_point(&self) -> Result<ReadPoint> {
         self.check_usable()?;
         self.has_read.store(true, Ordering::Relaxed);
         // For `ReadCommitted` the view must come first. A snapshot has been registered long before, so its order is right too.

@@ -8,6 +8,7 @@ use crate::batch::Origin;
 use crate::core::Core;
 use crate::database::{Database, Handle};
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::Indexing;
 use crate::key::{KeyspaceId, Sequence};
 use crate::keyspace::Keyspace;
 use crate::limits::BATCH_BYTES_MAX;
@@ -57,9 +58,9 @@ use crate::txn::write_set::WriteSet;
 /// # }
 /// ```
 pub struct Transaction {
-    pub(super) handle: Arc<Handle>,
+    pub(crate) handle: Arc<Handle>,
     pub(super) id: TransactionId,
-    pub(super) options: TransactionOptions,
+    pub(crate) options: TransactionOptions,
     /// The database, and how many keyspaces had been dropped at the beginning.
     pub(super) origin: Origin,
     /// The monotonic moment from which on it can do nothing any more.
@@ -67,14 +68,16 @@ pub struct Transaction {
     /// What it reads at; `None` to read what is newest.
     pub(super) snapshot: Option<Arc<SnapshotGuard>>,
     /// Set, relaxed, by reads: nothing hangs on when, since `&mut self` methods ask.
-    pub(super) has_read: AtomicBool,
+    pub(crate) has_read: AtomicBool,
     /// The record of what it reads, if that is validated.
     pub(super) observed: Option<Arc<Observed>>,
-    pub(super) writes: WriteSet,
+    pub(crate) writes: WriteSet,
     /// The full keys that it has locked; dropping them releases them.
     pub(super) locks: HeldLocks,
     /// Why it can only be rolled back.
     pub(super) failure: Option<Error>,
+    /// Indexes: what there were when the transaction began, and what its commit owes them. `None` if there were none.
+    pub(crate) indexing: Option<Indexing>,
 }
 
 /// A moment in a transaction to which it can be rolled back. See [`Transaction::set_savepoint`].
@@ -113,7 +116,7 @@ impl Database {
 }
 
 impl Transaction {
-    fn begin(handle: &Arc<Handle>, options: TransactionOptions) -> Result<Self> {
+    pub(crate) fn begin(handle: &Arc<Handle>, options: TransactionOptions) -> Result<Self> {
         static BEGUN: AtomicU64 = AtomicU64::new(0);
         handle.check_open()?;
         let core = &handle.core;
@@ -138,10 +141,11 @@ impl Transaction {
             writes: WriteSet::new(BATCH_BYTES_MAX),
             locks: HeldLocks::none(core, id),
             failure: None,
+            indexing: Indexing::begin(core),
         })
     }
 
-    pub(super) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Core {
         &self.handle.core
     }
 
@@ -158,7 +162,7 @@ impl Transaction {
     }
 
     /// An error if the transaction can do nothing any more.
-    pub(super) fn check_usable(&self) -> Result<()> {
+    pub(crate) fn check_usable(&self) -> Result<()> {
         if let Some(failure) = &self.failure {
             return Err(failure
                 .clone()

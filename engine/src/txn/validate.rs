@@ -186,11 +186,15 @@ impl CommitCheck for Validation<'_> {
 /// The error of a transaction that relies on a full key which somebody else has written.
 pub(crate) fn conflict(core: &Core, full_key: &[u8]) -> Error {
     let keyspace = KeyspaceId::of(full_key).and_then(|id| core.versions.keyspace(id));
-    let name = keyspace.map_or_else(|| "(dropped)".to_owned(), |keyspace| keyspace.name);
+    let place = match keyspace {
+        Some(found) if found.index.is_some() => format!("index {:?}", found.name),
+        Some(found) => format!("keyspace {:?}", found.name),
+        None => "a dropped keyspace".to_owned(),
+    };
     Error::new(
         ErrorKind::Conflict,
         format!(
-            "{} of keyspace {name:?} was written since the transaction began; run it again",
+            "{} of {place} was written since the transaction began; run it again",
             shown(full_key)
         ),
     )

@@ -76,7 +76,7 @@ impl Transaction {
     /// As [`put_in`](Self::put_in).
     pub fn clear_keyspace(&mut self, keyspace: &Keyspace) -> Result<()> {
         self.check_writable()?;
-        self.writes.delete_range(&keyspace_range(self.resolve(keyspace)?))
+        self.delete_rows(&keyspace_range(self.resolve(keyspace)?))
     }
 
     fn set(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) -> Result<()> {
@@ -84,7 +84,7 @@ impl Transaction {
         check_key(key)?;
         value.map_or(Ok(()), check_value)?;
         let key = FullKey::new(keyspace, key)?;
-        self.writes.set(key.as_slice(), value)
+        self.write_row(key.as_slice(), value)
     }
 
     fn remove_range(&mut self, keyspace: KeyspaceId, start: &[u8], end: &[u8]) -> Result<()> {
@@ -98,6 +98,6 @@ impl Transaction {
             return Ok(());
         }
         let full = |key: &[u8]| [&keyspace.prefix()[..], key].concat();
-        self.writes.delete_range(&KeyRange { start: full(start), end: full(end) })
+        self.delete_rows(&KeyRange { start: full(start), end: full(end) })
     }
 }

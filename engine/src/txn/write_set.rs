@@ -205,13 +205,20 @@ impl WriteSet {
         Ok(())
     }
 
-    /// A batch with the same effect, its points in key order.
-    pub(crate) fn to_batch(&self, origin: Origin) -> WriteBatch {
+    /// A batch with the same effect on the keyspaces that `wanted` names, its points in key order.
+    pub(crate) fn to_batch(
+        &self,
+        origin: Origin,
+        wanted: impl Fn(KeyspaceId) -> bool,
+    ) -> WriteBatch {
         let mut batch = WriteBatch::of(origin, self.batch_bytes());
         for (start, end) in self.overlay.ranges.iter() {
-            add_range(&mut batch, start, end);
+            add_range(&mut batch, start, end, &wanted);
         }
         for (key, point) in &self.overlay.points {
+            if !KeyspaceId::of(key).is_some_and(&wanted) {
+                continue;
+            }
             match &point.value {
                 Some(value) => batch.add_checked(ValueKind::Put, key, value),
                 None => batch.add_checked(ValueKind::Delete, key, &[]),
@@ -222,17 +229,27 @@ impl WriteSet {
 }
 
 /// Adds a range that may have grown together over several keyspaces, one record for each.
-fn add_range(batch: &mut WriteBatch, start: &[u8], end: &[u8]) {
+fn add_range(
+    batch: &mut WriteBatch,
+    start: &[u8],
+    end: &[u8],
+    wanted: &impl Fn(KeyspaceId) -> bool,
+) {
     let mut start = start.to_vec();
+    let mut add = |start: &[u8], end: &[u8]| {
+        if KeyspaceId::of(start).is_some_and(wanted) {
+            batch.add_checked(ValueKind::RangeDelete, start, end);
+        }
+    };
     while let Some(keyspace) = KeyspaceId::of(&start) {
         let keyspace_end = KeyspaceId(keyspace.0.saturating_add(1)).prefix();
         if end <= keyspace_end.as_slice() {
             break;
         }
-        batch.add_checked(ValueKind::RangeDelete, &start, &keyspace_end);
+        add(&start, &keyspace_end);
         start = keyspace_end.to_vec();
     }
-    batch.add_checked(ValueKind::RangeDelete, &start, end);
+    add(&start, end);
 }
 
 #[cfg(test)]

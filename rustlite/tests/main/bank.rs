@@ -1,5 +1,6 @@
 //! A bank: sixteen tellers move money between a thousand accounts while an auditor adds up all of them, and the process is killed at random
-//! moments. The sum never changes, no acknowledged transfer is lost, and none is torn.
+//! moments. The sum never changes, no acknowledged transfer is lost, and none is torn. An index of the accounts by their coins, built
+//! while they work, always agrees with the accounts.
 //!
 //! Each transfer also counts itself in a record of its teller, in the same transaction, and is acknowledged to the parent process by that
 //! number. `RUSTLITE_BANK_KILLS` and `RUSTLITE_BANK_SECONDS` (for each level, all kills together) make it longer; see `scripts/bank`.
@@ -11,8 +12,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustlite::{
-    Database, Durability, Error, IoBackend, IsolationLevel, Options, Result, Transaction,
-    TransactionOptions,
+    Database, Durability, Error, ErrorKind, IndexSource, IndexType, IoBackend, IsolationLevel,
+    Options, Result, Transaction, TransactionOptions,
 };
 
 use crate::child;
@@ -21,6 +22,9 @@ use crate::support::{backends, small_options};
 
 const ACCOUNTS: u64 = 1000;
 const TELLERS: usize = 16;
+
+/// The index of accounts.
+const BY_COINS: &str = "by coins";
 
 /// What every account begins with.
 const COINS: u64 = 1000;
@@ -55,7 +59,37 @@ fn options(round_seed: u64, backend: IoBackend) -> Options {
     let mut random = Random::new(&[round_seed, 1]);
     // Most transfers in the least time, which is where races are; some wait for the device.
     let durability = if random.one_in(4) { Durability::Sync } else { Durability::Buffered };
-    small_options().durability(durability).io_backend(backend)
+    small_options().durability(durability).io_backend(backend).index_extractor(
+        "coins",
+        |key, stored, keys| {
+            if key.starts_with(b"account") {
+                keys.add(stored);
+            }
+        },
+    )
+}
+
+/// Creates the index of accounts by their coins, which knows nothing of tellers. A build that a kill has interrupted goes on by itself.
+fn index_accounts(db: &Database) {
+    let source = IndexSource::extractor("coins");
+    match db.create_index(BY_COINS, db, IndexType::BTree, source) {
+        Err(error) if error.kind() != ErrorKind::IndexExists => report::<()>(&Err(error)),
+        _ => {}
+    }
+}
+
+/// The sum of all accounts by the index; `None` while it is built.
+fn total_by_index(db: &Database) -> Result<Option<u64>> {
+    match db.index(BY_COINS).and_then(|index| index.iter()) {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::IndexBuilding | ErrorKind::IndexNotFound) =>
+        {
+            Ok(None)
+        }
+        entries => {
+            entries?.map(|entry| entry.map(|entry| number(&entry.key))).sum::<Result<_>>().map(Some)
+        }
+    }
 }
 
 /// Opens the accounts, if that was not done before.
@@ -105,6 +139,7 @@ pub(crate) fn run_until_killed(directory: &Path) {
     let db = Database::open_with(directory, options(round_seed, backend)).unwrap();
     found_the_bank(&db).unwrap();
     std::thread::scope(|scope| {
+        scope.spawn(|| index_accounts(&db));
         for teller in 0..TELLERS {
             let db = &db;
             scope.spawn(move || {
@@ -127,11 +162,12 @@ pub(crate) fn run_until_killed(directory: &Path) {
                     let looking = TransactionOptions::new().read_only(true);
                     let transaction = total(db.begin_with(looking)?.prefix("account")?)?;
                     let snapshot = total(db.snapshot()?.prefix("account").rev())?;
-                    Ok::<_, Error>((transaction, snapshot))
+                    let indexed = total_by_index(&db)?.unwrap_or(snapshot);
+                    Ok::<_, Error>([transaction, snapshot, indexed])
                 };
                 let sums = audit();
                 report(&sums);
-                if sums.is_ok_and(|sums| sums != (ACCOUNTS * COINS, ACCOUNTS * COINS)) {
+                if sums.is_ok_and(|sums| sums != [ACCOUNTS * COINS; 3]) {
                     say("failed: the auditor found another sum\n");
                 }
                 say("audit 0 0\n");
@@ -205,6 +241,10 @@ fn inspect(db: &Database, heard: &Heard) {
         assert!(possible, "teller {teller}: {acknowledged} acknowledged, {done} there");
     }
     db.verify().unwrap();
+    let entries = db.verify_indexes().unwrap();
+    assert!(entries == 0 || entries == ACCOUNTS, "the index has {entries} entries");
+    let indexed = total_by_index(db).unwrap();
+    assert!(indexed.is_none_or(|coins| coins == ACCOUNTS * COINS), "{indexed:?}");
 }
 
 fn run_bank(level: &str) {

@@ -55,6 +55,22 @@ fn transactions_runs() {
 }
 
 #[test]
+fn indexes_runs() {
+    let heard = run(example("indexes"));
+    assert!(heard.contains("in London: Ada, Alan"), "{heard}");
+    assert!(heard.contains("refused: index \"by email\" is unique"), "{heard}");
+    assert!(heard.contains("speaks French: Ada, Emilie"), "{heard}");
+    assert!(heard.contains("10 entries agree with their rows"), "{heard}");
+}
+
+#[test]
+fn index_cost_runs() {
+    let mut command = example("index_cost");
+    command.arg("5000");
+    assert!(run(command).contains("equality by Hash index"));
+}
+
+#[test]
 fn keyspaces_runs() {
     assert!(run(example("keyspaces")).contains("ada@example.org"));
 }

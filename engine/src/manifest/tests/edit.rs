@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Random, meta};
 use crate::coding::{put_bytes, put_varint};
+use crate::index::definition::{IndexDefinition, IndexSource, IndexType};
 use crate::key::KeyspaceId;
 use crate::limits::{FULL_KEY_BYTES_MAX, LEVELS, SEQUENCE_MAX};
 use crate::manifest::VersionEdit;
@@ -74,6 +75,7 @@ fn random_edit(random: &mut Random) -> VersionEdit {
                     .block_bytes(512 + random.below(32_257) as usize)
                     .value_separation_bytes(random.below(2) as usize * 4096)
                     .default_ttl(Duration::from_millis(random.below(3) * 1000)),
+                index: random_index(random),
             })
             .map(|mut keyspace| {
                 if keyspace.options.default_ttl_ms == 0 {
@@ -86,6 +88,23 @@ fn random_edit(random: &mut Random) -> VersionEdit {
         next_keyspace: maybe(random, number).map(|number| number as u32),
         database_id: maybe(random, number),
     }
+}
+
+fn random_index(random: &mut Random) -> Option<IndexDefinition> {
+    let start = random.below(1000) as usize;
+    let source = match random.below(6) {
+        0 => IndexSource::Manual,
+        1 => IndexSource::extractor("näme"),
+        2 => IndexSource::key_bytes(start..=start + random.below(9) as usize),
+        3 => IndexSource::value_bytes(start..),
+        _ => return None,
+    };
+    Some(IndexDefinition {
+        keyspace: KeyspaceId(random.next() as u32),
+        index_type: [IndexType::BTree, IndexType::Hash][random.below(2) as usize],
+        unique: random.below(2) == 0,
+        source,
+    })
 }
 
 fn encoded(edit: &VersionEdit) -> Vec<u8> {

@@ -9,8 +9,10 @@ use rustlite_io::{CrashPlan, FaultRule, FileSystem, SimFileSystem};
 use super::{Random, files, meta};
 use crate::error::{ErrorKind, Result};
 use crate::file_name::{FileName, FileNumber};
+use crate::index::definition::{IndexDefinition, IndexSource, IndexType};
 use crate::key::KeyspaceId;
 use crate::limits::KEY_BYTES_MAX;
+use crate::manifest::state::Facts;
 use crate::manifest::{DirectoryContent, ManifestReader, VersionEdit, VersionSet};
 use crate::options::{Compression, KeyspaceOptions};
 use crate::sstable::meta::TableMeta;
@@ -111,6 +113,36 @@ fn reopening_finds_tables_keyspaces_and_counters_again() {
     }
     let manifests = names(&fs).iter().filter(|name| name.starts_with("MANIFEST")).count();
     assert_eq!(manifests, 1, "reopening removes the manifest that it replaces");
+}
+
+#[test]
+fn an_index_is_hidden_and_goes_with_its_keyspace() {
+    let fs = new_file_system(3);
+    let set = create(&fs).unwrap();
+    let rows = set.create_keyspace("rows", KeyspaceOptions::new()).unwrap();
+    let definition = |keyspace| IndexDefinition {
+        keyspace,
+        index_type: IndexType::Hash,
+        unique: true,
+        source: IndexSource::extractor("code"),
+    };
+    let index = set.create_index("rows", definition(rows.id)).unwrap();
+    assert_eq!(set.keyspace_named("rows"), Some(rows.clone()), "their names are not in the way");
+    let error = |name, keyspace| set.create_index(name, definition(keyspace)).unwrap_err().kind();
+    assert_eq!(error("rows", rows.id), ErrorKind::IndexExists);
+    assert_eq!(error("a\0b", rows.id), ErrorKind::InvalidArgument);
+    assert_eq!(error("other", KeyspaceId(77)), ErrorKind::KeyspaceNotFound);
+    let again = reopen(&fs).unwrap();
+    assert_eq!(again.keyspace(index.id), Some(index.clone()));
+    assert_eq!(again.keyspace_named("rows"), Some(rows.clone()));
+    let mut facts = Facts::default();
+    let create = [rows.clone(), index.clone()].to_vec();
+    facts.apply(&VersionEdit { keyspaces_created: create, ..VersionEdit::default() }).unwrap();
+    let alone = VersionEdit { keyspaces_dropped: vec![rows.id], ..VersionEdit::default() };
+    assert!(facts.apply(&alone).unwrap_err().contains("still has index"));
+    again.drop_keyspace(rows.id, |_| ()).unwrap();
+    let last = reopen(&fs).unwrap();
+    assert_eq!((last.keyspace(rows.id), last.keyspace(index.id)), (None, None));
 }
 
 #[test]

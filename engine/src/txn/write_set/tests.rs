@@ -17,7 +17,7 @@ fn put(writes: &mut WriteSet, name: &str, value: &str) {
 
 /// The records of the batch, one letter for the kind.
 fn records(writes: &WriteSet) -> Vec<String> {
-    let batch = writes.to_batch(ORIGIN);
+    let batch = writes.to_batch(ORIGIN, |_| true);
     batch.check().unwrap();
     assert!(batch.size_bytes() <= writes.batch_bytes(), "the bound holds");
     let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[4..]).into_owned();
@@ -51,14 +51,14 @@ fn a_range_over_two_keyspaces_becomes_one_record_for_each() {
     writes.delete_range(&KeyRange { start: first.to_vec(), end: second.to_vec() }).unwrap();
     let start = [&second[..], b"k"].concat();
     writes.delete_range(&KeyRange { start: second.to_vec(), end: start.clone() }).unwrap();
-    let batch = writes.to_batch(ORIGIN);
+    let batch = writes.to_batch(ORIGIN, |_| true);
     let found: Vec<_> = Records::new(batch.bytes())
         .map(|record| record.unwrap())
         .map(|record| (record.key.to_vec(), record.value.to_vec()))
         .collect();
     assert_eq!(found, [(first.to_vec(), second.to_vec()), (second.to_vec(), start)]);
     writes.delete_range(&KeyRange { start: second.to_vec(), end: third.to_vec() }).unwrap();
-    assert_eq!(writes.to_batch(ORIGIN).len(), 2);
+    assert_eq!(writes.to_batch(ORIGIN, |_| true).len(), 2);
 }
 
 #[test]
