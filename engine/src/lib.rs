@@ -25,6 +25,9 @@ mod database;
 mod error;
 mod file_name;
 mod index;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod key;
 mod keyspace;
 mod kinds;

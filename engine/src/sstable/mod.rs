@@ -13,6 +13,8 @@ mod cursor;
 mod filter;
 mod format;
 mod index;
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
 pub(crate) mod meta;
 mod position;
 mod properties;
