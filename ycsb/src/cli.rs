@@ -10,11 +10,12 @@ use crate::adapters::{ENGINES, Engine};
 use crate::compare::{Report, Session, Settings};
 use crate::directory::WorkDirectory;
 use crate::error::{Error, Result};
+use crate::keys::{KeyShape, LoadOrder};
 use crate::progress::Progress;
 use crate::report;
 use crate::store::Durability;
 use crate::worker;
-use crate::workload::{Distribution, WORKLOADS, Workload};
+use crate::workload::{Distribution, SINGLES, WORKLOADS, Workload};
 
 /// Most records of a load: record numbers must hash to distinct keys, and nobody has this many.
 const RECORDS_MAX: u64 = 100_000_000_000;
@@ -64,8 +65,8 @@ struct Common {
     #[arg(long, alias = "engine", value_delimiter = ',', value_name = "NAMES")]
     engines: Vec<String>,
 
-    /// Workloads, separated by commas [default: a,b,c,d,e,f]
-    #[arg(long, alias = "workload", value_delimiter = ',', value_name = "A..F")]
+    /// Workloads, separated by commas (see `ycsb list`) [default: a,b,c,d,e,f]
+    #[arg(long, alias = "workload", value_delimiter = ',', value_name = "NAMES")]
     workloads: Vec<String>,
 
     /// Records to load; like all counts, may end in k, m or g [default: 100k]
@@ -117,13 +118,24 @@ struct Common {
     #[arg(long, default_value_t = 42)]
     seed: u64,
 
+    /// What the keys of a load look like
+    #[arg(long, value_enum, default_value_t = KeyShape::Ycsb)]
+    keys: KeyShape,
+
+    /// In which order a load inserts them
+    #[arg(long, value_enum, default_value_t = LoadOrder::Random)]
+    order: LoadOrder,
+
     /// Print one JSON document instead of a table
     #[arg(long)]
     json: bool,
 }
 
 /// A count such as `200000`, `200_000`, `200k`, `10m` or `1g`.
-fn parse_count(text: &str) -> std::result::Result<u64, String> {
+///
+/// # Errors
+/// A text that says what a count looks like.
+pub fn parse_count(text: &str) -> std::result::Result<u64, String> {
     let lower = text.to_ascii_lowercase().replace('_', "");
     let (digits, factor) = match lower.strip_suffix(['k', 'm', 'g']) {
         Some(digits) if lower.ends_with('k') => (digits, 1_000),
@@ -235,6 +247,8 @@ impl Common {
             cache_bytes: self.cache_mib << 20,
             rounds: self.rounds,
             seed: self.seed,
+            keys: self.keys,
+            order: self.order,
         })
     }
 
@@ -315,7 +329,7 @@ fn list() -> String {
         );
     }
     text.push_str("\nWorkloads:\n");
-    for workload in &WORKLOADS {
+    for workload in WORKLOADS.iter().chain(&SINGLES) {
         let mix: Vec<String> = workload
             .mix
             .iter()
@@ -323,7 +337,7 @@ fn list() -> String {
             .collect();
         let _ = writeln!(
             text,
-            "  {:<4} {:<18} {} ({:?})",
+            "  {:<14} {:<24} {} ({:?})",
             workload.name,
             workload.title,
             mix.join(", "),

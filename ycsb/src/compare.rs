@@ -17,9 +17,10 @@ use serde::Serialize;
 use crate::adapters::Engine;
 use crate::directory::{Loaded, WorkDirectory};
 use crate::error::{Error, Result};
+use crate::keys::{KeyShape, LoadOrder};
 use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::step::{StepOutcome, StepSpec};
+use crate::step::{Leave, MEMTABLE_BYTES_DEFAULT, StepOutcome, StepSpec};
 use crate::store::Durability;
 use crate::worker;
 use crate::workload::{Distribution, Workload};
@@ -62,6 +63,10 @@ pub struct Settings {
     pub rounds: usize,
     /// Seed of everything random.
     pub seed: u64,
+    /// What the keys of a load look like.
+    pub keys: KeyShape,
+    /// In which order a load inserts them.
+    pub order: LoadOrder,
 }
 
 /// One line of the report: an engine and a workload (or its load).
@@ -111,6 +116,10 @@ pub struct Report {
     pub distribution: Option<Distribution>,
     /// Memory for each engine's cache.
     pub cache_bytes: u64,
+    /// What the keys of a load look like.
+    pub keys: KeyShape,
+    /// In which order a load inserts them.
+    pub order: LoadOrder,
 }
 
 impl Report {
@@ -247,11 +256,12 @@ impl<'a> Session<'a> {
     fn load_engine(&mut self, engine: &'static Engine, keep: bool) -> Result<()> {
         let path = self.directory.reset(engine.name)?;
         let value_size = self.settings.value_size.unwrap_or(VALUE_SIZE_DEFAULT);
-        let asked = Loaded { records: self.settings.records, value_size };
+        let keys = self.settings.keys;
+        let asked = Loaded { records: self.settings.records, value_size, keys };
         let spec = self.spec(engine, path, None, &asked);
         let outcome = self.step(&spec, &format!("{}: load", engine.name))?;
         let records = outcome.records_after;
-        self.directory.record(engine.name, Loaded { records, value_size })?;
+        self.directory.record(engine.name, Loaded { records, value_size, keys })?;
         if keep {
             let (engine, workload) = (engine.name, "load");
             self.loads.push(Sample { engine, workload, records, value_size, outcome });
@@ -265,8 +275,8 @@ impl<'a> Session<'a> {
         let path = self.directory.engine_path(engine.name);
         let spec = self.spec(engine, path, Some(workload), &loaded);
         let outcome = self.step(&spec, &format!("{}: workload {}", engine.name, workload.name))?;
-        let Loaded { records, value_size } = loaded;
-        let after = Loaded { records: outcome.records_after, value_size };
+        let Loaded { records, value_size, .. } = loaded;
+        let after = Loaded { records: outcome.records_after, ..loaded };
         self.directory.record(engine.name, after)?;
         let (engine, workload) = (engine.name, workload.name);
         self.samples.push(Sample { engine, workload, records, value_size, outcome });
@@ -296,6 +306,12 @@ impl<'a> Session<'a> {
             // A rate belongs to the workload; nobody wants to wait for a paced load.
             target_rate: settings.target_rate.filter(|_| workload.is_some()),
             seed: settings.seed,
+            keys: data.keys,
+            order: settings.order,
+            memtable_bytes: MEMTABLE_BYTES_DEFAULT,
+            prepare: false,
+            warm: false,
+            leave: Leave::Settled,
         }
     }
 
@@ -330,6 +346,8 @@ impl<'a> Session<'a> {
             target_rate: settings.target_rate,
             distribution: settings.distribution,
             cache_bytes: settings.cache_bytes,
+            keys: settings.keys,
+            order: settings.order,
         }
     }
 }
@@ -371,7 +389,8 @@ fn relate(lines: &mut [ResultLine]) {
 }
 
 /// The engines, beginning with another one each turn.
-fn rotated(engines: &[&'static Engine], turn: usize) -> Vec<&'static Engine> {
+#[must_use]
+pub fn rotated(engines: &[&'static Engine], turn: usize) -> Vec<&'static Engine> {
     let mut rotated = engines.to_vec();
     let length = rotated.len().max(1);
     rotated.rotate_left(turn % length);

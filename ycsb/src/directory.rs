@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::keys::KeyShape;
 use crate::machine::Mount;
 
 /// Name of the marker file.
@@ -32,6 +33,9 @@ pub struct Loaded {
     pub records: u64,
     /// Size of a record.
     pub value_size: usize,
+    /// What its keys look like; YCSB's in markers of earlier versions.
+    #[serde(default)]
+    pub keys: KeyShape,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -218,7 +222,7 @@ mod tests {
         let path = base.path().join("new");
         let mut directory = WorkDirectory::open(Some(&path)).unwrap();
         directory.reset("rustlite").unwrap();
-        let loaded = Loaded { records: 5, value_size: 10 };
+        let loaded = Loaded { records: 5, value_size: 10, keys: KeyShape::Uuid };
         directory.record("rustlite", loaded.clone()).unwrap();
         drop(directory);
         let mut directory = WorkDirectory::open(Some(&path)).unwrap();

@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 
 use crate::counter::InsertCounter;
 use crate::error::{Error, Failure, Result};
+use crate::keys::{KeyShape, LoadOrder};
 use crate::measure::Measures;
 use crate::rng::Rng;
-use crate::store::Store;
+use crate::store::{Direction, Store};
+use crate::timeline::Timeline;
 use crate::workload::{
-    Distribution, KeyChooser, Operation, Records, SCAN_RECORDS_MAX, Workload, write_key,
+    Distribution, KeyChooser, Operation, READ_MANY_RECORDS, Records, SCAN_RECORDS_MAX, Workload,
 };
 
 /// How often the caller hears of progress.
@@ -55,6 +57,10 @@ pub struct Drive {
     pub seed: u64,
     /// Size of a record, in bytes.
     pub value_size: usize,
+    /// What keys look like.
+    pub keys: KeyShape,
+    /// In which order a load inserts them.
+    pub order: LoadOrder,
 }
 
 /// What came of it.
@@ -62,6 +68,10 @@ pub struct Drive {
 pub struct Driven {
     /// Latencies.
     pub measures: Measures,
+    /// When operations were done.
+    pub timeline: Timeline,
+    /// Records that reads and scans have found.
+    pub found: u64,
     /// From the start of the first thread to the end of the last operation.
     pub elapsed: Duration,
     /// Reads that didn't find a record that is surely there.
@@ -77,11 +87,15 @@ pub struct Driven {
 struct Shared<'a> {
     drive: &'a Drive,
     data: Records,
+    /// The records of a load in their order, if it isn't that of their numbers.
+    order: Option<Vec<u64>>,
     inserts: InsertCounter,
     chooser: KeyChooser,
     /// Held for writing until all threads exist; then says whether to begin. A barrier would leave
     /// the others waiting for ever when the system refuses one more thread.
     begin: RwLock<bool>,
+    /// The zero of all timelines.
+    origin: Instant,
     done: AtomicU64,
     stop: AtomicBool,
 }
@@ -89,6 +103,8 @@ struct Shared<'a> {
 /// What one thread brings home.
 struct ThreadResult {
     measures: Measures,
+    timeline: Timeline,
+    found: u64,
     started: Instant,
     ended: Instant,
     missing: u64,
@@ -156,9 +172,10 @@ pub fn drive(
 }
 
 fn collect(results: &[ThreadResult], shared: &Shared<'_>) -> Driven {
-    let mut measures = Measures::new();
+    let (mut measures, mut timeline) = (Measures::new(), Timeline::new());
     for result in results {
         measures.merge(&result.measures);
+        timeline.merge(&result.timeline);
     }
     let started = results.iter().map(|result| result.started).min();
     let ended = results.iter().map(|result| result.ended).max();
@@ -168,6 +185,8 @@ fn collect(results: &[ThreadResult], shared: &Shared<'_>) -> Driven {
     };
     Driven {
         measures,
+        timeline,
+        found: results.iter().map(|result| result.found).sum(),
         elapsed,
         missing: results.iter().map(|result| result.missing).sum(),
         wrong: results.iter().map(|result| result.wrong).sum(),
@@ -194,9 +213,14 @@ impl<'a> Shared<'a> {
         Self {
             drive,
             data: Records::new(drive.value_size, drive.seed),
+            order: match drive.workload {
+                None => drive.keys.load_order(drive.order, drive.records, drive.seed),
+                Some(_) => None,
+            },
             inserts: InsertCounter::new(present),
             chooser,
             begin: RwLock::new(false),
+            origin: Instant::now(),
             done: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         }
@@ -257,6 +281,9 @@ struct Worker<'a> {
     value: Vec<u8>,
     found: Vec<u8>,
     last_key: Vec<u8>,
+    many_records: Vec<u64>,
+    many_keys: Vec<Vec<u8>>,
+    records_found: u64,
     missing: u64,
     wrong: u64,
 }
@@ -275,6 +302,9 @@ impl<'a> Worker<'a> {
             value: Vec::with_capacity(shared.drive.value_size),
             found: Vec::with_capacity(shared.drive.value_size),
             last_key: Vec::with_capacity(32),
+            many_records: Vec::new(),
+            many_keys: vec![Vec::new(); READ_MANY_RECORDS],
+            records_found: 0,
             missing: 0,
             wrong: 0,
         }
@@ -285,7 +315,8 @@ impl<'a> Worker<'a> {
         let quota = self.shared.quota(self.number);
         let limit = drive.seconds.filter(|_| drive.workload.is_some());
         let limit = limit.map_or(Duration::MAX, Duration::from_secs_f64);
-        let mut measures = Measures::new();
+        let (mut measures, mut timeline) = (Measures::new(), Timeline::new());
+        let origin = self.shared.origin;
         let begin = *self.shared.begin.read().unwrap_or_else(PoisonError::into_inner);
         let quota = if begin { quota } else { 0 };
         let started = Instant::now();
@@ -314,47 +345,75 @@ impl<'a> Worker<'a> {
             let operation = self.step()?;
             let now = Instant::now();
             measures.record(operation, now.duration_since(previous).as_nanos() as u64);
+            timeline.record(now.duration_since(origin), operation.writes());
             previous = now;
             if index % PROGRESS_BATCH == PROGRESS_BATCH - 1 {
                 self.shared.done.fetch_add(PROGRESS_BATCH, Ordering::Relaxed);
             }
         }
-        let Self { missing, wrong, .. } = self;
-        Ok(ThreadResult { measures, started, ended: previous, missing, wrong })
+        // Records in flight count once they are there.
+        self.store.finish().map_err(|source| ("an insert in flight", source))?;
+        let ended = if self.may_have_writes_in_flight() { Instant::now() } else { previous };
+        let Self { missing, wrong, records_found: found, .. } = self;
+        Ok(ThreadResult { measures, timeline, found, started, ended, missing, wrong })
     }
 
     /// One operation.
     fn step(&mut self) -> OperationResult<Operation> {
         let Some(workload) = self.shared.drive.workload else {
-            return self.insert();
+            return self.insert(Operation::Insert);
         };
         let operation = workload.choose(&mut self.rng);
-        if operation == Operation::Insert {
-            return self.insert();
+        if matches!(operation, Operation::Insert | Operation::InsertInFlight) {
+            return self.insert(operation);
         }
         let acknowledged = self.shared.inserts.acknowledged();
         let record = self.chooser.draw(&mut self.rng, acknowledged);
-        write_key(&mut self.key, record);
+        let keys = self.shared.drive.keys;
+        keys.write(&mut self.key, record);
         match operation {
-            Operation::Scan => self.scan(record)?,
+            Operation::Scan => self.scan(record, workload.scan_records_min)?,
             Operation::Update => self.update(record)?,
             Operation::Read => self.read(record)?,
             Operation::ReadModifyWrite => {
                 self.read(record)?;
                 self.update(record)?;
             }
-            Operation::Insert => unreachable!("inserts returned above"),
+            Operation::ReadAbsent => {
+                keys.write_absent(&mut self.key, record);
+                let found = self.store.read(&self.key, &mut self.found);
+                self.wrong += u64::from(found.map_err(|source| ("a read", source))?);
+            }
+            Operation::ReadMany => self.read_many(record, acknowledged)?,
+            Operation::ScanForward => self.scan_all(Direction::Forward)?,
+            Operation::ScanBackward => self.scan_all(Direction::Backward)?,
+            Operation::Insert | Operation::InsertInFlight => {
+                unreachable!("inserts returned above")
+            }
         }
         Ok(operation)
     }
 
-    fn insert(&mut self) -> OperationResult<Operation> {
-        let record = self.shared.inserts.take();
-        write_key(&mut self.key, record);
+    fn may_have_writes_in_flight(&self) -> bool {
+        let mix = self.shared.drive.workload.map_or(&[][..], |workload| workload.mix);
+        mix.iter().any(|(operation, _)| *operation == Operation::InsertInFlight)
+    }
+
+    /// One insert. In flight, it is acknowledged before it is there: workloads that insert so don't
+    /// read.
+    fn insert(&mut self, operation: Operation) -> OperationResult<Operation> {
+        let number = self.shared.inserts.take();
+        let order = self.shared.order.as_ref();
+        let record = order.and_then(|order| order.get(number as usize)).copied().unwrap_or(number);
+        self.shared.drive.keys.write(&mut self.key, record);
         self.shared.data.write(&mut self.value, record, &mut self.rng);
-        self.store.insert(&self.key, &self.value).map_err(|source| ("an insert", source))?;
-        self.shared.inserts.acknowledge(record);
-        Ok(Operation::Insert)
+        let inserted = match operation {
+            Operation::InsertInFlight => self.store.insert_in_flight(&self.key, &self.value),
+            _ => self.store.insert(&self.key, &self.value),
+        };
+        inserted.map_err(|source| ("an insert", source))?;
+        self.shared.inserts.acknowledge(number);
+        Ok(operation)
     }
 
     fn read(&mut self, record: u64) -> OperationResult<()> {
@@ -363,7 +422,68 @@ impl<'a> Worker<'a> {
             self.missing += 1;
         } else if !self.shared.data.matches(&self.found, record) {
             self.wrong += 1;
+        } else {
+            self.records_found += 1;
         }
+        Ok(())
+    }
+
+    fn read_many(&mut self, first: u64, acknowledged: u64) -> OperationResult<()> {
+        self.many_records.clear();
+        self.many_records.push(first);
+        while self.many_records.len() < READ_MANY_RECORDS {
+            let record = self.chooser.draw(&mut self.rng, acknowledged);
+            self.many_records.push(record);
+        }
+        let Self { store, shared, many_records, many_keys, found, .. } = self;
+        for (key, record) in many_keys.iter_mut().zip(many_records.iter()) {
+            shared.drive.keys.write(key, *record);
+        }
+        let (mut right, mut missing, mut wrong) = (0, 0, 0);
+        let visit = &mut |index: usize, value: Option<&[u8]>| match value {
+            None => missing += 1,
+            Some(value) => {
+                found.clear();
+                found.extend_from_slice(value);
+                let expected = many_records.get(index).copied();
+                let matches = expected.is_some_and(|record| shared.data.matches(found, record));
+                *if matches { &mut right } else { &mut wrong } += 1;
+            }
+        };
+        store.read_many(many_keys, visit).map_err(|source| ("a read of many keys", source))?;
+        let seen: u64 = right + missing + wrong;
+        self.records_found += right;
+        self.missing += missing;
+        // An engine that leaves keys out, or answers one twice, is wrong too.
+        self.wrong += wrong + seen.abs_diff(READ_MANY_RECORDS as u64);
+        Ok(())
+    }
+
+    /// Reads everything. Checked are the number of records, their order by the first eight bytes of
+    /// the keys, and that their stamps add up: little work for each, so that the engine's shows.
+    fn scan_all(&mut self, direction: Direction) -> OperationResult<()> {
+        let Self { store, shared, .. } = self;
+        let expected = shared.inserts.acknowledged();
+        let (mut seen, mut sum, mut in_order, mut last_head) = (0u64, 0u64, true, None);
+        let visit = &mut |key: &[u8], value: &[u8]| {
+            let mut head = [0; 8];
+            let length = key.len().min(8);
+            head[..length].copy_from_slice(&key[..length]);
+            let head = u64::from_be_bytes(head);
+            in_order &= last_head.is_none_or(|last| match direction {
+                Direction::Forward => last <= head,
+                Direction::Backward => last >= head,
+            });
+            last_head = Some(head);
+            seen += 1;
+            sum = sum.wrapping_add(shared.data.stamp(value).unwrap_or(0));
+        };
+        store.scan_all(direction, visit).map_err(|source| ("a full scan", source))?;
+        let whole = shared.drive.value_size >= 8;
+        let right_sum = u128::from(expected) * u128::from(expected.saturating_sub(1)) / 2;
+        self.records_found += seen;
+        self.missing += expected.saturating_sub(seen);
+        self.wrong += u64::from(seen > expected || !in_order || (whole && sum != right_sum as u64));
         Ok(())
     }
 
@@ -372,8 +492,9 @@ impl<'a> Worker<'a> {
         self.store.update(&self.key, &self.value).map_err(|source| ("an update", source))
     }
 
-    fn scan(&mut self, record: u64) -> OperationResult<()> {
-        let count = 1 + self.rng.below(SCAN_RECORDS_MAX) as usize;
+    fn scan(&mut self, record: u64, records_min: u64) -> OperationResult<()> {
+        let spread = SCAN_RECORDS_MAX + 1 - records_min;
+        let count = (records_min + self.rng.below(spread)) as usize;
         let Self { store, key, found, last_key, shared, .. } = self;
         let (mut seen, mut in_order, mut first_is_it) = (0usize, true, false);
         let visit = &mut |found_key: &[u8], found_value: &[u8]| {
@@ -389,6 +510,7 @@ impl<'a> Worker<'a> {
             seen += 1;
         };
         store.scan(key, count, visit).map_err(|source| ("a scan", source))?;
+        self.records_found += seen as u64;
         // A scan starts at a record that is there.
         self.missing += u64::from(seen == 0);
         self.wrong += u64::from(seen > count || !in_order || (seen > 0 && !first_is_it));

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::workload::WORKLOADS;
+use crate::workload::{SINGLES, WORKLOADS};
 
 /// What is wrong with a store.
 #[derive(Clone, Copy, PartialEq)]
@@ -86,6 +86,24 @@ impl Store for Memory {
         Ok(())
     }
 
+    fn scan_all(
+        &mut self,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> std::result::Result<(), Failure> {
+        let records = self.records.lock().unwrap();
+        let skip = usize::from(self.fault == Fault::Forgets);
+        match direction {
+            Direction::Forward => records.iter().skip(skip).for_each(|(k, v)| visit(k, v)),
+            // Confused stores scan the wrong way round.
+            Direction::Backward if self.fault == Fault::Confuses => {
+                records.iter().for_each(|(k, v)| visit(k, v));
+            }
+            Direction::Backward => records.iter().rev().skip(skip).for_each(|(k, v)| visit(k, v)),
+        }
+        Ok(())
+    }
+
     fn settle(&mut self) -> std::result::Result<(), Failure> {
         Ok(())
     }
@@ -106,6 +124,8 @@ fn plan(workload: Option<&str>) -> Drive {
         target_rate: None,
         seed: 42,
         value_size: 100,
+        keys: KeyShape::Ycsb,
+        order: LoadOrder::Random,
     }
 }
 
@@ -138,6 +158,55 @@ fn every_workload_does_exactly_the_operations_asked_for_and_finds_what_is_there(
         let inserted = by_operation.get(&Operation::Insert).map_or(0, |summary| summary.count);
         assert_eq!(driven.records, 2000 + inserted);
         assert_eq!(store.records.lock().unwrap().len() as u64, driven.records);
+    }
+}
+
+#[test]
+fn single_operations_find_what_is_there_and_nothing_else() {
+    for workload in &SINGLES {
+        let plan = Drive { operations: Some(40), threads: 1, ..plan(Some(workload.name)) };
+        let driven = drive("memory", &loaded(Fault::None), &plan, &mut |_| true).unwrap();
+        assert_eq!((driven.missing, driven.wrong), (0, 0), "workload {}", workload.name);
+        let per_operation = match workload.name {
+            "get" => 1..=1,
+            "multi-get" => 32..=32,
+            // Scans that begin in the last hundred records find fewer.
+            "scan-100" => 80..=100,
+            "scan-forward" | "scan-backward" => 2000..=2000,
+            _ => 0..=0,
+        };
+        assert!(per_operation.contains(&(driven.found / 40)), "workload {}", workload.name);
+        let gap = driven.timeline.summary().longest_write_gap_us;
+        assert_eq!(gap.is_some(), workload.writes(), "workload {}", workload.name);
+    }
+}
+
+#[test]
+fn lost_and_wrong_records_of_single_operations_are_counted() {
+    let run = |fault, workload| {
+        let plan = Drive { operations: Some(20), threads: 1, ..plan(Some(workload)) };
+        drive("memory", &loaded(fault), &plan, &mut |_| true).unwrap()
+    };
+    assert_eq!(run(Fault::Forgets, "multi-get").missing, 64);
+    assert_eq!(run(Fault::Confuses, "multi-get").wrong, 640);
+    let forgetful = run(Fault::Forgets, "scan-forward");
+    assert_eq!((forgetful.missing, forgetful.wrong), (20, 20));
+    assert_eq!(run(Fault::Confuses, "scan-backward").wrong, 20);
+}
+
+#[test]
+fn loads_of_every_order_insert_every_record_once() {
+    for keys in [KeyShape::Uuid, KeyShape::Sequential, KeyShape::LongPrefix] {
+        for order in [LoadOrder::Key, LoadOrder::Random] {
+            let store = memory(Fault::None);
+            let load = Drive { keys, order, ..plan(None) };
+            drive("memory", &store, &load, &mut |_| true).unwrap();
+            assert_eq!(store.records.lock().unwrap().len(), 2000);
+            let scan = Drive { operations: Some(1), ..plan(Some("scan-forward")) };
+            let scan = Drive { keys, threads: 1, ..scan };
+            let driven = drive("memory", &store, &scan, &mut |_| true).unwrap();
+            assert_eq!((driven.missing, driven.wrong), (0, 0), "{keys:?} {order:?}");
+        }
     }
 }
 

@@ -12,9 +12,9 @@
 //! What makes a comparison fair here, in the order in which data flows:
 //! - [`adapters`]: every engine in its best sensible configuration, printed with the result, at one
 //!   and the same durability; an engine that doesn't have that durability is refused by name;
-//! - [`workload`], [`distribution`], [`counter`]: the operations, the same for every engine and
+//! - [`workload`], [`keys`], [`distribution`], [`counter`]: the operations, the same for every engine and
 //!   seed;
-//! - [`driver`], [`measure`]: the clock, coordinated omission included at a target rate;
+//! - [`driver`], [`measure`], [`timeline`]: the clock, coordinated omission included at a target rate;
 //! - [`step`], [`worker`], [`process`]: a process for every step, so that CPU, memory and bytes are
 //!   the engine's own;
 //! - [`compare`]: engines interleaved in rotating order on equally fresh data, the median of the
@@ -37,6 +37,7 @@ pub mod distribution;
 pub mod driver;
 pub mod error;
 pub mod interrupt;
+pub mod keys;
 pub mod machine;
 pub mod measure;
 pub mod process;
@@ -45,6 +46,7 @@ pub mod report;
 pub mod rng;
 pub mod step;
 pub mod store;
+pub mod timeline;
 pub mod worker;
 pub mod workload;
 

@@ -25,6 +25,12 @@ const OVERWRITES: usize = 200;
 /// Time limit of each of the two measurements.
 const TIME_LIMIT: Duration = Duration::from_millis(700);
 
+/// What [`Machine::journal`] says of a file system that has one.
+pub const JOURNAL: &str = "journal";
+
+/// What it says of one that has none.
+pub const NO_JOURNAL: &str = "no journal";
+
 /// Everything known about the machine and the storage below the data.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
@@ -40,6 +46,8 @@ pub struct Machine {
     pub file_system: Option<String>,
     /// Its mount options.
     pub mount_options: Option<String>,
+    /// Whether the file system has a journal, which every appended block then goes through twice.
+    pub journal: Option<&'static str>,
     /// The device below it.
     pub device: Option<String>,
     /// The device's cache: `write back` loses acknowledged writes at a power loss unless flushed,
@@ -90,6 +98,7 @@ impl Machine {
             kernel: read_line("/proc/sys/kernel/osrelease"),
             device_write_cache: mount.as_ref().and_then(device_write_cache),
             file_system: mount.as_ref().map(|mount| mount.file_system.clone()),
+            journal: mount.as_ref().and_then(Mount::journal),
             mount_options: mount.as_ref().map(|mount| mount.options.clone()),
             device: mount.map(|mount| mount.device),
             durable_overwrite_us: faster,
@@ -106,6 +115,26 @@ impl Mount {
     pub fn of(path: &Path) -> Option<Self> {
         let path = path.canonicalize().ok()?;
         Self::find(&std::fs::read_to_string("/proc/self/mountinfo").ok()?, &path)
+    }
+
+    /// Whether it has a journal, as far as the kernel shows it.
+    fn journal(&self) -> Option<&'static str> {
+        match self.file_system.as_str() {
+            "ext4" | "ext3" => {
+                // The journal's thread shows itself as `<device>-<inode>`.
+                let name = self.device.rsplit('/').next()?;
+                let mut running =
+                    std::fs::read_dir("/proc/fs/jbd2").into_iter().flatten().flatten();
+                let own = format!("{name}-");
+                let has_one = |entry: std::fs::DirEntry| {
+                    entry.file_name().to_string_lossy().starts_with(&own)
+                };
+                Some(if running.any(has_one) { JOURNAL } else { NO_JOURNAL })
+            }
+            "xfs" => Some(JOURNAL),
+            "tmpfs" | "ramfs" => Some(NO_JOURNAL),
+            _ => None,
+        }
     }
 
     fn find(mountinfo: &str, path: &Path) -> Option<Self> {
@@ -224,6 +253,7 @@ a line that is none
             ("/dev/nvme0n1p2", "259:2")
         );
         assert_eq!(disk.options, "rw,noatime");
+        assert_eq!((disk.journal(), find("/tmp/a").journal()), (Some(JOURNAL), Some(NO_JOURNAL)));
         assert_eq!(Mount::find("", Path::new("/")), None);
     }
 

@@ -32,8 +32,9 @@ pub fn text(report: &Report) -> String {
         });
         let _ = writeln!(
             text,
-            "{} durability, {} bytes a record, threads: {}{chosen}{rate}{rounds}",
+            "{} durability, {} keys, {} bytes a record, threads: {}{chosen}{rate}{rounds}",
             line.durability.name(),
+            report.keys.name(),
             line.value_size,
             line.threads,
         );

@@ -11,10 +11,27 @@ use serde::{Deserialize, Serialize};
 use crate::adapters::Engine;
 use crate::driver::{Drive, drive};
 use crate::error::{Error, Result};
+use crate::keys::{KeyShape, LoadOrder};
 use crate::measure::{Latency, OperationSummary};
 use crate::process::{Usage, disk_bytes};
-use crate::store::{Durability, OpenSpec};
+use crate::store::{Direction, Durability, OpenSpec};
+use crate::timeline::TimelineSummary;
 use crate::workload::{Distribution, Operation, Workload};
+
+/// Memtables of this size if nobody asks for another.
+pub const MEMTABLE_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// How a step leaves the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leave {
+    /// Everything flushed and compacted, then closed.
+    #[default]
+    Settled,
+    /// As it is when the last operation is done: the process is killed. What only the log holds is
+    /// for the next opening to recover.
+    Killed,
+}
 
 /// What to do, as passed to a worker process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,9 +62,50 @@ pub struct StepSpec {
     pub target_rate: Option<f64>,
     /// Seed of everything random.
     pub seed: u64,
+    /// What keys look like.
+    pub keys: KeyShape,
+    /// In which order a load inserts them.
+    pub order: LoadOrder,
+    /// Writes that are collected in memory.
+    pub memtable_bytes: u64,
+    /// A load that only prepares data for others to measure: it may use a lower durability than
+    /// asked for, and is durable once settled.
+    pub prepare: bool,
+    /// Read everything once before the clock starts, so that caches are full and pages mapped.
+    pub warm: bool,
+    /// How to leave the store.
+    pub leave: Leave,
 }
 
 impl StepSpec {
+    fn open_spec(&self) -> OpenSpec {
+        OpenSpec {
+            directory: self.directory.clone(),
+            durability: self.durability,
+            cache_bytes: self.cache_bytes,
+            threads: self.threads,
+            records: self.records,
+            value_size: self.value_size,
+            memtable_bytes: self.memtable_bytes,
+        }
+    }
+
+    fn drive(&self, workload: Option<&'static Workload>) -> Drive {
+        Drive {
+            workload,
+            distribution: self.distribution,
+            records: self.records,
+            operations: self.operations,
+            seconds: self.seconds,
+            threads: self.threads,
+            target_rate: self.target_rate,
+            seed: self.seed,
+            value_size: self.value_size,
+            keys: self.keys,
+            order: self.order,
+        }
+    }
+
     /// Operations to expect, for a progress bar.
     #[must_use]
     pub fn operations_expected(&self) -> Option<u64> {
@@ -56,16 +114,22 @@ impl StepSpec {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StepOutcome {
     /// The engine's configuration.
     pub configuration: String,
     /// Operations done.
     pub operations: u64,
+    /// Time to open the store, recovery included.
+    pub open_seconds: f64,
     /// Time from the first operation to the last; opening, settling and closing are not in it.
     pub elapsed_seconds: f64,
     /// Operations by time.
     pub throughput_ops_per_sec: f64,
+    /// Records that reads and scans have found.
+    pub found: u64,
+    /// Operations over time.
+    pub timeline: TimelineSummary,
     /// Latencies of all operations.
     pub latency_us: Latency,
     /// Count and latencies of each operation type.
@@ -98,44 +162,45 @@ pub struct StepOutcome {
 pub fn execute(spec: &StepSpec, progress: &mut dyn FnMut(u64) -> bool) -> Result<StepOutcome> {
     let engine = Engine::named(&spec.engine)?;
     let open = engine.opener()?;
-    engine.require(spec.durability)?;
     let workload = spec.workload.as_deref().map(Workload::named).transpose()?;
+    let promises = if let Some(workload) = workload { workload.writes() } else { !spec.prepare };
+    if promises {
+        engine.require(spec.durability)?;
+    }
     let failed = |action| move |source| Error::Engine { engine: engine.name, action, source };
-    let mut store = open(&OpenSpec {
-        directory: spec.directory.clone(),
-        durability: spec.durability,
-        cache_bytes: spec.cache_bytes,
-        threads: spec.threads,
-        records: spec.records,
-        value_size: spec.value_size,
-    })
-    .map_err(failed("opening the store"))?;
+    let opening = Instant::now();
+    let mut store = open(&spec.open_spec()).map_err(failed("opening the store"))?;
+    let open_seconds = opening.elapsed().as_secs_f64();
     let configuration = store.configuration();
-    let plan = Drive {
-        workload,
-        distribution: spec.distribution,
-        records: spec.records,
-        operations: spec.operations,
-        seconds: spec.seconds,
-        threads: spec.threads,
-        target_rate: spec.target_rate,
-        seed: spec.seed,
-        value_size: spec.value_size,
-    };
+    if spec.warm {
+        let all = store.scan_all(Direction::Forward, &mut |_, _| ());
+        all.map_err(failed("warming the store up"))?;
+    }
+    let plan = spec.drive(workload);
     let driven = drive(engine.name, store.as_ref(), &plan, progress)?;
     let at_work = Usage::now();
     let settling = Instant::now();
-    store.settle().map_err(failed("settling the store"))?;
+    match spec.leave {
+        Leave::Settled => store.settle().map_err(failed("settling the store"))?,
+        Leave::Killed => {}
+    }
     let settle_seconds = settling.elapsed().as_secs_f64();
-    store.close().map_err(failed("closing the store"))?;
+    match spec.leave {
+        Leave::Settled => store.close().map_err(failed("closing the store"))?,
+        // Not even dropped: the worker process is killed with the store open.
+        Leave::Killed => std::mem::forget(store),
+    }
     let usage = Usage::now();
     let elapsed_seconds = driven.elapsed.as_secs_f64();
     let operations = driven.measures.count();
     Ok(StepOutcome {
         configuration,
         operations,
+        open_seconds,
         elapsed_seconds,
         throughput_ops_per_sec: operations as f64 / elapsed_seconds.max(1e-9),
+        found: driven.found,
+        timeline: driven.timeline.summary(),
         latency_us: driven.measures.overall(),
         by_operation: driven.measures.by_operation(),
         cpu_seconds: usage.cpu_seconds,

@@ -3,7 +3,7 @@
 //! The rules are the same for every adapter, so that engines are charged for the same work:
 //! - reads and scans copy what they find out of the engine (the driver's buffers take it), because
 //!   the application that YCSB models does something with a record, and because a pointer into a
-//!   cold page is no read yet;
+//!   cold page is no read yet; scans of everything only look at each key and record;
 //! - `update` and `insert` return when the record has the durability that the store was opened
 //!   with;
 //! - `settle` leaves no debt behind: memtables flushed, compactions done, logs checkpointed.
@@ -36,6 +36,9 @@ impl Durability {
     }
 }
 
+/// Writes that one thread keeps in flight at most.
+pub const IN_FLIGHT: usize = 256;
+
 /// How to open a store.
 #[derive(Debug, Clone)]
 pub struct OpenSpec {
@@ -51,6 +54,18 @@ pub struct OpenSpec {
     pub records: u64,
     /// Size of a record, in bytes.
     pub value_size: usize,
+    /// Writes that an LSM engine collects in memory before it makes a table of them, the same for
+    /// every engine; also the log at which SQLite copies pages back.
+    pub memtable_bytes: u64,
+}
+
+/// Which way a scan of everything goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest key first.
+    Forward,
+    /// Largest key first.
+    Backward,
 }
 
 /// An open engine, or one thread's handle of it.
@@ -82,6 +97,25 @@ pub trait Store: Send {
     /// The engine's error.
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure>;
 
+    /// Adds a record as [`insert`](Self::insert) does, but need not wait for it: a store that can
+    /// have several writes in flight keeps up to [`IN_FLIGHT`]. [`finish`](Self::finish) waits for
+    /// all.
+    ///
+    /// # Errors
+    /// The engine's error, perhaps that of an earlier record.
+    fn insert_in_flight(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.insert(key, value)
+    }
+
+    /// Waits until every record of [`insert_in_flight`](Self::insert_in_flight) has the durability
+    /// that the store was opened with.
+    ///
+    /// # Errors
+    /// The engine's error.
+    fn finish(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Shows up to `count` records in key order, from the first at or after `start`.
     ///
     /// # Errors
@@ -90,6 +124,34 @@ pub trait Store: Send {
         &mut self,
         start: &[u8],
         count: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure>;
+
+    /// Shows each of `keys`' records, or that there is none, with the key's index; in any order, by
+    /// the engine's call for several keys if it has one.
+    ///
+    /// # Errors
+    /// The engine's error.
+    fn read_many(
+        &mut self,
+        keys: &[Vec<u8>],
+        visit: &mut dyn FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), Failure> {
+        let mut value = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            let found = self.read(key, &mut value)?;
+            visit(index, found.then_some(&value));
+        }
+        Ok(())
+    }
+
+    /// Shows every record in key order, or in the opposite one.
+    ///
+    /// # Errors
+    /// The engine's error.
+    fn scan_all(
+        &mut self,
+        direction: Direction,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), Failure>;
 

@@ -8,6 +8,8 @@
 //!                              {...}} or {"failed": "..."}
 //! ```
 //!
+//! A child that is to leave its store as a crash would waits to be killed after its outcome.
+//!
 //! A child whose parent is gone notices at its next progress line and stops.
 
 use std::io::{BufRead, BufReader, Write};
@@ -17,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::step::{StepOutcome, StepSpec, execute};
+use crate::step::{Leave, StepOutcome, StepSpec, execute};
 
 /// The hidden subcommand that makes a process a worker.
 pub const SUBCOMMAND: &str = "__worker";
@@ -56,7 +58,15 @@ pub fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<()> {
         Ok(outcome) => Message::Outcome(Box::new(outcome)),
         Err(error) => Message::Failed(error.to_string()),
     };
-    match send(output, &last) {
+    let sent = send(output, &last);
+    if spec.leave == Leave::Killed {
+        // The parent kills this process once it has read the outcome; if it is gone, nothing is
+        // left to wait for.
+        while sent.is_ok() {
+            std::thread::park();
+        }
+    }
+    match sent {
         // The parent was interrupted and has said so, or nobody is left to tell.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         sent => sent.map_err(stdio),
@@ -148,6 +158,12 @@ mod tests {
             seconds: None,
             target_rate: None,
             seed: 1,
+            keys: crate::keys::KeyShape::Ycsb,
+            order: crate::keys::LoadOrder::Random,
+            memtable_bytes: 1 << 20,
+            prepare: false,
+            warm: false,
+            leave: Leave::Settled,
         };
         let error = run(Path::new("/bin/false"), &spec, &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains("workload a ended without a result (exit status: 1)"), "{error}");

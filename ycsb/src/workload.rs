@@ -1,8 +1,8 @@
-//! The YCSB core workloads A to F: operation mixes, keys, records and the choice of the next
-//! operation.
+//! The YCSB core workloads A to F: operation mixes, records and the choice of the next operation;
+//! and workloads of a single operation, which YCSB doesn't have.
 //!
 //! What follows YCSB to the letter: the mixes; the request distributions with constant 0.99; keys
-//! `user` + FNV hash of the record number; scan lengths uniform in 1 to 100; new records appended
+//! `user` + FNV hash of the record number (see [`keys`](crate::keys)); scan lengths uniform in 1 to 100; new records appended
 //! to the number sequence, and chosen by readers only once they are acknowledged.
 //!
 //! What YCSB leaves to the binding: a record (10 fields of 100 bytes) is one value of
@@ -10,13 +10,16 @@
 //! field would make key-value engines read the record first and would thus measure their reads;
 //! workload F measures exactly that, and says so.
 
-use crate::distribution::{Latest, ScrambledZipfian, fnv_hash};
+use crate::distribution::{Latest, ScrambledZipfian};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 use serde::{Deserialize, Serialize};
 
-/// Longest scan of workload E, in records.
+/// Longest scan, in records; that of workload E may be as short as one.
 pub const SCAN_RECORDS_MAX: u64 = 100;
+
+/// Records of one [`Operation::ReadMany`].
+pub const READ_MANY_RECORDS: usize = 32;
 
 /// Bytes at the start of a record that name it, so that a wrong answer is told from a right one.
 const STAMP_BYTES: usize = 8;
@@ -35,16 +38,36 @@ pub enum Operation {
     Update,
     /// Adds a new record.
     Insert,
-    /// Reads 1 to 100 records in key order.
+    /// Reads some records in key order: how many, the workload says.
     Scan,
     /// Reads one record, then replaces it; the latency covers both.
     ReadModifyWrite,
+    /// Asks for one record that isn't there.
+    ReadAbsent,
+    /// Reads [`READ_MANY_RECORDS`] records in one call.
+    ReadMany,
+    /// Reads all records in key order.
+    ScanForward,
+    /// Reads all records in descending key order.
+    ScanBackward,
+    /// Adds a new record without waiting for it, if the engine can have several on their way.
+    InsertInFlight,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 5] =
-        [Self::Read, Self::Update, Self::Insert, Self::Scan, Self::ReadModifyWrite];
+    pub const ALL: [Self; 10] = [
+        Self::Read,
+        Self::Update,
+        Self::Insert,
+        Self::Scan,
+        Self::ReadModifyWrite,
+        Self::ReadAbsent,
+        Self::ReadMany,
+        Self::ScanForward,
+        Self::ScanBackward,
+        Self::InsertInFlight,
+    ];
 
     /// The name in lists.
     #[must_use]
@@ -55,7 +78,18 @@ impl Operation {
             Self::Insert => "insert",
             Self::Scan => "scan",
             Self::ReadModifyWrite => "read-modify-write",
+            Self::ReadAbsent => "read of an absent key",
+            Self::ReadMany => "read of 32 keys",
+            Self::ScanForward => "full scan",
+            Self::ScanBackward => "full scan backwards",
+            Self::InsertInFlight => "insert in flight",
         }
+    }
+
+    /// Whether it changes the store.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Update | Self::Insert | Self::ReadModifyWrite | Self::InsertInFlight)
     }
 }
 
@@ -74,7 +108,7 @@ pub enum Distribution {
 /// One workload: how often each operation occurs, and on which records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
-    /// `a` to `f`.
+    /// `a` to `f`, or a name of [`SINGLES`].
     pub name: &'static str,
     /// What it stands for, in YCSB's words.
     pub title: &'static str,
@@ -82,6 +116,8 @@ pub struct Workload {
     pub mix: &'static [(Operation, f64)],
     /// The request distribution.
     pub distribution: Distribution,
+    /// Fewest records of a scan; the most is [`SCAN_RECORDS_MAX`].
+    pub scan_records_min: u64,
 }
 
 /// The core workloads.
@@ -91,37 +127,66 @@ pub const WORKLOADS: [Workload; 6] = [
         title: "update heavy",
         mix: &[(Operation::Read, 0.5), (Operation::Update, 0.5)],
         distribution: Distribution::Zipfian,
+        scan_records_min: 1,
     },
     Workload {
         name: "b",
         title: "read mostly",
         mix: &[(Operation::Read, 0.95), (Operation::Update, 0.05)],
         distribution: Distribution::Zipfian,
+        scan_records_min: 1,
     },
     Workload {
         name: "c",
         title: "read only",
         mix: &[(Operation::Read, 1.0)],
         distribution: Distribution::Zipfian,
+        scan_records_min: 1,
     },
     Workload {
         name: "d",
         title: "read latest",
         mix: &[(Operation::Read, 0.95), (Operation::Insert, 0.05)],
         distribution: Distribution::Latest,
+        scan_records_min: 1,
     },
     Workload {
         name: "e",
         title: "short ranges",
         mix: &[(Operation::Scan, 0.95), (Operation::Insert, 0.05)],
         distribution: Distribution::Zipfian,
+        scan_records_min: 1,
     },
     Workload {
         name: "f",
         title: "read-modify-write",
         mix: &[(Operation::Read, 0.5), (Operation::ReadModifyWrite, 0.5)],
         distribution: Distribution::Zipfian,
+        scan_records_min: 1,
     },
+];
+
+/// A workload of one operation on uniformly chosen records.
+const fn single(
+    name: &'static str,
+    title: &'static str,
+    mix: &'static [(Operation, f64)],
+) -> Workload {
+    let (distribution, scan_records_min) = (Distribution::Uniform, SCAN_RECORDS_MAX);
+    Workload { name, title, mix, distribution, scan_records_min }
+}
+
+/// One operation alone each: not YCSB's, but what tells which part of an engine is fast.
+pub const SINGLES: [Workload; 9] = [
+    single("get", "random reads", &[(Operation::Read, 1.0)]),
+    single("get-absent", "reads of absent keys", &[(Operation::ReadAbsent, 1.0)]),
+    single("multi-get", "reads of 32 keys at once", &[(Operation::ReadMany, 1.0)]),
+    single("scan-100", "scans of 100 records", &[(Operation::Scan, 1.0)]),
+    single("scan-forward", "scans of everything", &[(Operation::ScanForward, 1.0)]),
+    single("scan-backward", "the same from the end", &[(Operation::ScanBackward, 1.0)]),
+    single("put", "inserts of new records", &[(Operation::Insert, 1.0)]),
+    single("put-in-flight", "inserts, many in flight", &[(Operation::InsertInFlight, 1.0)]),
+    single("overwrite", "updates of random records", &[(Operation::Update, 1.0)]),
 ];
 
 impl Workload {
@@ -130,8 +195,8 @@ impl Workload {
     /// # Errors
     /// [`Error::Usage`], listing the names there are.
     pub fn named(name: &str) -> Result<&'static Self> {
-        let found = WORKLOADS.iter().find(|workload| workload.name.eq_ignore_ascii_case(name));
-        found.ok_or_else(|| {
+        let mut all = WORKLOADS.iter().chain(&SINGLES);
+        all.find(|workload| workload.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
             Error::Usage(format!(
                 "there is no workload {name:?}; the core workloads are a, b, c, d, e and f \
                  (see `ycsb list`)"
@@ -139,10 +204,19 @@ impl Workload {
         })
     }
 
+    /// Whether any of its operations changes the store.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.mix.iter().any(|(operation, _)| operation.writes())
+    }
+
     /// Share of inserts.
     #[must_use]
     pub fn insert_share(&self) -> f64 {
-        let inserts = self.mix.iter().filter(|(operation, _)| *operation == Operation::Insert);
+        let is_insert = |operation: &Operation| {
+            matches!(operation, Operation::Insert | Operation::InsertInFlight)
+        };
+        let inserts = self.mix.iter().filter(|(operation, _)| is_insert(operation));
         inserts.map(|(_, share)| share).sum()
     }
 
@@ -201,24 +275,6 @@ impl KeyChooser {
     }
 }
 
-/// Writes the key of `record` into `key`: `user` and the hashed record number in decimal.
-pub fn write_key(key: &mut Vec<u8>, record: u64) {
-    let mut digits = [0u8; 20];
-    let mut start = digits.len();
-    let mut rest = fnv_hash(record);
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    key.clear();
-    key.extend_from_slice(b"user");
-    key.extend_from_slice(&digits[start..]);
-}
-
 /// Makes and checks the content of records.
 #[derive(Debug)]
 pub struct Records {
@@ -251,6 +307,12 @@ impl Records {
         let stamped = self.value_size.min(STAMP_BYTES);
         value.len() == self.value_size && value[..stamped] == record.to_le_bytes()[..stamped]
     }
+
+    /// The record number in `value`'s stamp, if records are long enough to hold all of it.
+    #[must_use]
+    pub fn stamp(&self, value: &[u8]) -> Option<u64> {
+        value.first_chunk::<STAMP_BYTES>().map(|stamp| u64::from_le_bytes(*stamp))
+    }
 }
 
 #[cfg(test)]
@@ -260,11 +322,11 @@ mod tests {
     #[test]
     fn mixes_are_those_of_ycsb_and_draws_follow_them() {
         const DRAWS: u32 = 200_000;
-        for workload in &WORKLOADS {
+        for workload in WORKLOADS.iter().chain(&SINGLES) {
             let total: f64 = workload.mix.iter().map(|(_, share)| share).sum();
             assert!((total - 1.0).abs() < 1e-12, "workload {}", workload.name);
             let mut rng = Rng::new(11, 0);
-            let mut seen = [0u32; 5];
+            let mut seen = [0u32; Operation::ALL.len()];
             for _ in 0..DRAWS {
                 seen[workload.choose(&mut rng) as usize] += 1;
             }
@@ -275,15 +337,6 @@ mod tests {
                 assert!((observed - expected).abs() < 0.005, "{}: {operation:?}", workload.name);
             }
         }
-    }
-
-    #[test]
-    fn first_keys_are_those_that_ycsb_loads_first() {
-        let mut key = Vec::new();
-        write_key(&mut key, 0);
-        assert_eq!(key, b"user6284781860667377211");
-        write_key(&mut key, 1);
-        assert_eq!(key, b"user8517097267634966620");
     }
 
     #[test]

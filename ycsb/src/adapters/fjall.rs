@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use fjall::config::HashRatioPolicy;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::error::Failure;
-use crate::store::{Durability, OpenSpec, Store};
+use crate::store::{Direction, Durability, OpenSpec, Store};
+
+/// What fjall allows its log by default.
+const JOURNAL_BYTES_DEFAULT: u64 = 512 << 20;
 
 /// How often to look whether background work is done.
 const POLL: Duration = Duration::from_millis(5);
@@ -16,18 +19,27 @@ struct Fjall {
     records: Keyspace,
     sync: bool,
     cache_bytes: u64,
+    memtable_bytes: u64,
 }
 
 pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
-    let database = Database::builder(&spec.directory).cache_size(spec.cache_bytes).open()?;
+    // A log that is full forces flushes, so it must hold a few memtables.
+    let journal_bytes = JOURNAL_BYTES_DEFAULT.max(4 * spec.memtable_bytes);
+    let database = Database::builder(&spec.directory)
+        .cache_size(spec.cache_bytes)
+        .max_journaling_size(journal_bytes)
+        .open()?;
     // Point reads of cached blocks are what most workloads do, and the hash index is what speeds
     // them up.
     let options = || {
-        KeyspaceCreateOptions::default().data_block_hash_ratio_policy(HashRatioPolicy::all(1.33))
+        KeyspaceCreateOptions::default()
+            .data_block_hash_ratio_policy(HashRatioPolicy::all(1.33))
+            .max_memtable_size(spec.memtable_bytes)
     };
     let records = database.keyspace("records", options)?;
     let sync = spec.durability == Durability::Sync;
-    Ok(Box::new(Fjall { database, records, sync, cache_bytes: spec.cache_bytes }))
+    let (cache_bytes, memtable_bytes) = (spec.cache_bytes, spec.memtable_bytes);
+    Ok(Box::new(Fjall { database, records, sync, cache_bytes, memtable_bytes }))
 }
 
 impl Fjall {
@@ -48,8 +60,10 @@ impl Store for Fjall {
             "journal handed to the kernel at every write"
         };
         format!(
-            "cache of {} MiB, no compression, hash index in blocks, default filters, {persist}",
-            self.cache_bytes >> 20
+            "cache of {} MiB, memtables of {} MiB, no compression, hash index in blocks, \
+             default filters, {persist}",
+            self.cache_bytes >> 20,
+            self.memtable_bytes >> 20,
         )
     }
 
@@ -59,6 +73,7 @@ impl Store for Fjall {
             records: self.records.clone(),
             sync: self.sync,
             cache_bytes: self.cache_bytes,
+            memtable_bytes: self.memtable_bytes,
         }))
     }
 
@@ -88,6 +103,23 @@ impl Store for Fjall {
             visit(&key, &value);
         }
         Ok(())
+    }
+
+    fn scan_all(
+        &mut self,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
+        let mut show = |guard: Guard| {
+            let (key, value) = guard.into_inner()?;
+            visit(&key, &value);
+            Ok(())
+        };
+        let mut all = self.records.iter();
+        match direction {
+            Direction::Forward => all.try_for_each(&mut show),
+            Direction::Backward => all.rev().try_for_each(&mut show),
+        }
     }
 
     fn settle(&mut self) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
 
 use crate::error::Failure;
-use crate::store::{Durability, OpenSpec, Store};
+use crate::store::{Direction, Durability, OpenSpec, Store};
 
 /// Address space to reserve beyond the data. The file is sparse, so that only what is used takes
 /// space.
@@ -20,21 +20,33 @@ const MAP_FACTOR: usize = 6;
 struct Lmdb {
     environment: Env,
     records: Database<'static, Bytes, Bytes>,
-    durability: Durability,
+    flags: &'static str,
 }
 
-pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
+/// With the map writable, which saves copies but lets stray writes of the process reach the data.
+pub(super) fn open_write_map(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
+    open(spec, EnvFlags::WRITE_MAP)
+}
+
+/// With a map that is only read.
+pub(super) fn open_default(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
+    open(spec, EnvFlags::empty())
+}
+
+fn open(spec: &OpenSpec, map: EnvFlags) -> Result<Box<dyn Store>, Failure> {
     let record = spec.value_size + 4096;
     let data = usize::try_from(spec.records)?.saturating_mul(record).saturating_mul(MAP_FACTOR);
     let map_size = data.saturating_add(MAP_FLOOR_BYTES).next_multiple_of(1 << 20);
     let mut options = EnvOpenOptions::new();
     options.map_size(map_size).max_readers(u32::try_from(spec.threads)? + 16);
-    if spec.durability == Durability::Buffered {
-        // SAFETY: the flags give up consistency after a crash of the machine, which `buffered`
-        // doesn't promise, and protection of the map from stray writes of this process; the harness
-        // has no unsafe code that could make any.
-        unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP) };
-    }
+    let sync = match spec.durability {
+        Durability::Sync => EnvFlags::empty(),
+        Durability::Buffered => EnvFlags::NO_SYNC,
+    };
+    // SAFETY: NO_SYNC gives up consistency after a crash of the machine, which `buffered` doesn't
+    // promise; WRITE_MAP gives up protection of the map from stray writes of this process, and the
+    // harness has no unsafe code that could make any.
+    unsafe { options.flags(map | sync) };
     // SAFETY: the file is in a directory of the harness's own, in which no other process is
     // working, and it is opened once in this process.
     let environment = unsafe { options.open(&spec.directory) }?;
@@ -45,17 +57,20 @@ pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
     let CommitOrAbort::Commit(records) = created else {
         return Err("the database was not created".into());
     };
-    Ok(Box::new(Lmdb { environment, records, durability: spec.durability }))
+    let flags = match (map, spec.durability) {
+        (EnvFlags::WRITE_MAP, Durability::Sync) => "MDB_WRITEMAP",
+        (EnvFlags::WRITE_MAP, Durability::Buffered) => "MDB_NOSYNC | MDB_WRITEMAP",
+        (_, Durability::Sync) => "default flags (two writes and syncs per commit)",
+        (_, Durability::Buffered) => "MDB_NOSYNC",
+    };
+    Ok(Box::new(Lmdb { environment, records, flags }))
 }
 
 impl Store for Lmdb {
     fn configuration(&self) -> String {
-        let flags = match self.durability {
-            Durability::Sync => "default flags (two writes and syncs per commit)",
-            Durability::Buffered => "MDB_NOSYNC | MDB_WRITEMAP",
-        };
         format!(
-            "LMDB through heed, {flags}, a transaction per operation, cached by the kernel only"
+            "LMDB through heed, {}, a transaction per operation, cached by the kernel only",
+            self.flags
         )
     }
 
@@ -92,6 +107,33 @@ impl Store for Lmdb {
         for entry in self.records.range(&transaction, &range)?.take(count) {
             let (key, value) = entry?;
             visit(key, value);
+        }
+        Ok(())
+    }
+
+    fn read_many(
+        &mut self,
+        keys: &[Vec<u8>],
+        visit: &mut dyn FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), Failure> {
+        let transaction = self.environment.read_txn()?;
+        for (index, key) in keys.iter().enumerate() {
+            visit(index, self.records.get(&transaction, key)?);
+        }
+        Ok(())
+    }
+
+    fn scan_all(
+        &mut self,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
+        let transaction = self.environment.read_txn()?;
+        let mut show =
+            |entry: heed::Result<(&[u8], &[u8])>| entry.map(|(key, value)| visit(key, value));
+        match direction {
+            Direction::Forward => self.records.iter(&transaction)?.try_for_each(&mut show)?,
+            Direction::Backward => self.records.rev_iter(&transaction)?.try_for_each(&mut show)?,
         }
         Ok(())
     }

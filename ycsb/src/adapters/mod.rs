@@ -8,6 +8,9 @@
 
 #[cfg(feature = "fjall")]
 mod fjall;
+#[cfg(feature = "leveldb")]
+#[expect(unsafe_code, reason = "LevelDB is called through its C interface")]
+mod leveldb;
 #[cfg(feature = "lmdb")]
 #[expect(
     unsafe_code,
@@ -70,7 +73,7 @@ const fn redb_levels(durability: Durability) -> Option<&'static str> {
 }
 
 /// All engines, RustLite first.
-pub const ENGINES: [Engine; 7] = [
+pub const ENGINES: [Engine; 10] = [
     Engine {
         name: "rustlite",
         summary: "this project's LSM tree on io_uring",
@@ -93,10 +96,24 @@ pub const ENGINES: [Engine; 7] = [
         refusal: both_levels,
     },
     Engine {
+        name: "rocksdb-mmap",
+        summary: "the same, tables read through memory maps",
+        feature: "rocksdb",
+        open: opener!("rocksdb", rocksdb::open_mmap),
+        refusal: both_levels,
+    },
+    Engine {
         name: "rocksdb-default",
         summary: "RocksDB as it comes, nothing tuned",
         feature: "rocksdb",
         open: opener!("rocksdb", rocksdb::open_default),
+        refusal: both_levels,
+    },
+    Engine {
+        name: "leveldb",
+        summary: "LevelDB, LSM tree",
+        feature: "leveldb",
+        open: opener!("leveldb", leveldb::open),
         refusal: both_levels,
     },
     Engine {
@@ -117,7 +134,14 @@ pub const ENGINES: [Engine; 7] = [
         name: "lmdb",
         summary: "LMDB through heed, memory-mapped copy-on-write B-tree",
         feature: "lmdb",
-        open: opener!("lmdb", lmdb::open),
+        open: opener!("lmdb", lmdb::open_default),
+        refusal: both_levels,
+    },
+    Engine {
+        name: "lmdb-writemap",
+        summary: "the same with a writable map (MDB_WRITEMAP)",
+        feature: "lmdb",
+        open: opener!("lmdb", lmdb::open_write_map),
         refusal: both_levels,
     },
 ];

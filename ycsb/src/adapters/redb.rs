@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use redb::{Database, Durability as Level, ReadableDatabase, TableDefinition};
+use redb::{Database, Durability as Level, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::error::Failure;
-use crate::store::{OpenSpec, Store};
+use crate::store::{Direction, Durability, OpenSpec, Store};
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
 struct Redb {
     database: Arc<Database>,
     cache_bytes: u64,
+    level: Level,
 }
 
 pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
@@ -21,13 +22,19 @@ pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
     let transaction = database.begin_write()?;
     transaction.open_table(RECORDS)?;
     transaction.commit()?;
-    Ok(Box::new(Redb { database: Arc::new(database), cache_bytes: spec.cache_bytes }))
+    // `buffered` is asked for only where nothing depends on it: in reads, and in loads that prepare
+    // them (see `Engine::require`).
+    let level = match spec.durability {
+        Durability::Sync => Level::Immediate,
+        Durability::Buffered => Level::None,
+    };
+    Ok(Box::new(Redb { database: Arc::new(database), cache_bytes: spec.cache_bytes, level }))
 }
 
 impl Redb {
     fn write(&self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Level::Immediate)?;
+        transaction.set_durability(self.level)?;
         transaction.open_table(RECORDS)?.insert(key, value)?;
         Ok(transaction.commit()?)
     }
@@ -36,14 +43,15 @@ impl Redb {
 impl Store for Redb {
     fn configuration(&self) -> String {
         format!(
-            "cache of {} MiB, Durability::Immediate, a transaction per operation",
-            self.cache_bytes >> 20
+            "cache of {} MiB, Durability::{:?}, a transaction per operation",
+            self.cache_bytes >> 20,
+            self.level,
         )
     }
 
     fn handle(&self) -> Result<Box<dyn Store>, Failure> {
         let database = Arc::clone(&self.database);
-        Ok(Box::new(Self { database, cache_bytes: self.cache_bytes }))
+        Ok(Box::new(Self { database, cache_bytes: self.cache_bytes, level: self.level }))
     }
 
     fn read(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool, Failure> {
@@ -76,9 +84,41 @@ impl Store for Redb {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<(), Failure> {
-        // Every commit was final already.
+    fn read_many(
+        &mut self,
+        keys: &[Vec<u8>],
+        visit: &mut dyn FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), Failure> {
+        let table = self.database.begin_read()?.open_table(RECORDS)?;
+        for (index, key) in keys.iter().enumerate() {
+            visit(index, table.get(key.as_slice())?.as_ref().map(|found| found.value()));
+        }
         Ok(())
+    }
+
+    fn scan_all(
+        &mut self,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
+        let table = self.database.begin_read()?.open_table(RECORDS)?;
+        let mut all = table.iter()?;
+        loop {
+            let entry = match direction {
+                Direction::Forward => all.next(),
+                Direction::Backward => all.next_back(),
+            };
+            let Some(entry) = entry else { return Ok(()) };
+            let (key, value) = entry?;
+            visit(key.value(), value.value());
+        }
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        // An empty commit makes those before it final, which at `Sync` they are already.
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Level::Immediate)?;
+        Ok(transaction.commit()?)
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {

@@ -11,16 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::error::Failure;
-use crate::store::{Durability, OpenSpec, Store};
+use crate::store::{Direction, Durability, OpenSpec, Store};
 
 const READ: &str = "SELECT value FROM records WHERE key = ?1";
 const UPDATE: &str = "UPDATE records SET value = ?2 WHERE key = ?1";
 const INSERT: &str = "INSERT INTO records (key, value) VALUES (?1, ?2)";
+const SCAN_FORWARD: &str = "SELECT key, value FROM records ORDER BY key";
+const SCAN_BACKWARD: &str = "SELECT key, value FROM records ORDER BY key DESC";
 const SCAN: &str = "SELECT key, value FROM records WHERE key >= ?1 ORDER BY key LIMIT ?2";
-
-/// Log that makes SQLite copy pages back into the database: as much as the LSM engines keep in a
-/// memtable.
-const CHECKPOINT_BYTES: usize = 64 << 20;
 
 /// How long to wait for a lock of another connection, in milliseconds: only checkpoints take one
 /// here.
@@ -80,7 +78,7 @@ impl Shape {
             self.synchronous(),
             cache_kib.max(256),
             i32::MAX,
-            CHECKPOINT_BYTES / self.page_bytes,
+            self.spec.memtable_bytes / self.page_bytes as u64,
         ))?;
         connection.set_prepared_statement_cache_capacity(8);
         Ok(connection)
@@ -116,7 +114,7 @@ impl Store for Sqlite {
             self.shape.synchronous(),
             self.shape.page_bytes,
             self.shape.spec.cache_bytes >> 20,
-            CHECKPOINT_BYTES >> 20,
+            self.shape.spec.memtable_bytes >> 20,
         )
     }
 
@@ -151,6 +149,41 @@ impl Store for Sqlite {
     ) -> Result<(), Failure> {
         let mut statement = self.reader.prepare_cached(SCAN)?;
         let mut rows = statement.query(params![start, count as i64])?;
+        while let Some(row) = rows.next()? {
+            visit(row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?);
+        }
+        Ok(())
+    }
+
+    fn read_many(
+        &mut self,
+        keys: &[Vec<u8>],
+        visit: &mut dyn FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), Failure> {
+        // One transaction saves taking and releasing the read lock for each key.
+        let transaction = self.reader.unchecked_transaction()?;
+        let mut statement = transaction.prepare_cached(READ)?;
+        for (index, key) in keys.iter().enumerate() {
+            let mut rows = statement.query([key])?;
+            match rows.next()? {
+                Some(row) => visit(index, Some(row.get_ref(0)?.as_blob()?)),
+                None => visit(index, None),
+            }
+        }
+        drop(statement);
+        Ok(transaction.finish()?)
+    }
+
+    fn scan_all(
+        &mut self,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
+        let mut statement = self.reader.prepare_cached(match direction {
+            Direction::Forward => SCAN_FORWARD,
+            Direction::Backward => SCAN_BACKWARD,
+        })?;
+        let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             visit(row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?);
         }

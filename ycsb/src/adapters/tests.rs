@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::store::Direction;
 
 fn spec(directory: &Path, durability: Durability) -> OpenSpec {
     OpenSpec {
@@ -13,6 +14,7 @@ fn spec(directory: &Path, durability: Durability) -> OpenSpec {
         threads: 2,
         records: 100,
         value_size: 1000,
+        memtable_bytes: 1 << 20,
     }
 }
 
@@ -48,6 +50,7 @@ fn exercise(engine: &Engine, durability: Durability) {
     assert_eq!(scanned(other.as_mut(), 95, 3), [key(95), key(96), key(97)]);
     assert_eq!(scanned(other.as_mut(), 98, 10), [key(98), key(99)]);
     assert!(scanned(other.as_mut(), 100, 10).is_empty());
+    check_many(engine, other.as_mut());
     drop((handle, other));
     store.settle().unwrap();
     store.close().unwrap();
@@ -58,6 +61,31 @@ fn exercise(engine: &Engine, durability: Durability) {
         assert_eq!(value, [expected; 1000], "{}", engine.name);
     }
     store.close().unwrap();
+}
+
+/// What several keys at once and scans of everything give.
+fn check_many(engine: &Engine, store: &mut dyn Store) {
+    let keys: Vec<Vec<u8>> = [3, 100, 7, 99, 3].into_iter().map(key).collect();
+    let mut first_bytes = vec![None; keys.len()];
+    let visit = &mut |index: usize, value: Option<&[u8]>| {
+        assert!(first_bytes[index].is_none(), "{} shows {index} twice", engine.name);
+        first_bytes[index] = Some(value.map(|value| value[0]));
+    };
+    store.read_many(&keys, visit).unwrap();
+    let expected = [Some(3), None, Some(200), Some(99), Some(3)].map(Some);
+    assert_eq!(first_bytes, expected, "{}", engine.name);
+    for direction in [Direction::Forward, Direction::Backward] {
+        let mut seen = Vec::new();
+        let visit = &mut |key: &[u8], value: &[u8]| {
+            assert_eq!(value.len(), 1000);
+            seen.push(key.to_vec());
+        };
+        store.scan_all(direction, visit).unwrap();
+        if direction == Direction::Backward {
+            seen.reverse();
+        }
+        assert!(seen.into_iter().eq((0..100).map(key)), "{} {direction:?}", engine.name);
+    }
 }
 
 #[test]
