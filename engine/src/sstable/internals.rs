@@ -12,7 +12,9 @@ use super::{BlockCache, Table, TableEnv, TableOptions, TableWriter};
 use crate::error::Result;
 use crate::key::{Trailer, ValueKind, hash_key};
 use crate::limits::SEQUENCE_MAX;
+use crate::manifest::LiveFiles;
 use crate::options::KeyspaceOptions;
+use crate::values::ValueFiles;
 
 /// Number of the only table.
 const TABLE: u64 = 7;
@@ -88,8 +90,9 @@ impl SortedTable {
         let directory = Path::new("/table").to_path_buf();
         fs.create_dir_all(&directory)?;
         let cache = Arc::new(BlockCache::new(1 << 20));
-        let env = TableEnv { fs, directory, database_id: 1, cache, verify_always: false };
-        let KeyspaceOptions { block_bytes, compression, filter_bits_per_key } =
+        let values = ValueFiles::new(&LiveFiles::new(|| ()));
+        let env = TableEnv { fs, directory, database_id: 1, cache, values, verify_always: false };
+        let KeyspaceOptions { block_bytes, compression, filter_bits_per_key, .. } =
             KeyspaceOptions::default();
         let options = TableOptions { block_bytes, compression, filter_bits_per_key };
         let mut writer = TableWriter::create(&env, TABLE, options)?;
