@@ -518,8 +518,8 @@ impl Handle {
         if self.core.options.read_only {
             return Err(Error::new(ErrorKind::ReadOnly, "the database was opened read-only"));
         }
-        self.core.pipeline.freeze_active()?;
-        self.core.pipeline.wait_until_flushed()
+        let up_to = self.core.pipeline.freeze_active()?;
+        self.core.pipeline.wait_until_flushed(up_to)
     }
 
     pub(crate) fn compact(&self, range: &KeyRange) -> Result<()> {

@@ -561,33 +561,46 @@ impl CommitPipeline {
             && self.lock().log.as_mut().is_some_and(|log| log.is_sync_running())
     }
 
-    /// Freezes the active memtable if it holds anything, so that a flush will write it.
+    /// Freezes the active memtable if it holds anything that was there before the call, so that a flush will write it. Gives the newest
+    /// sequence number of the newest memtable that [`wait_until_flushed`](Self::wait_until_flushed) has to wait for.
     ///
     /// # Errors
     /// As for a write that finds memory full.
-    pub(crate) fn freeze_active(&self) -> Result<()> {
+    pub(crate) fn freeze_active(&self) -> Result<Sequence> {
         let mut state = self.lock();
+        let last = state.next_sequence - 1;
         loop {
-            let (active, frozen) =
-                self.views.with(|view| (Arc::clone(&view.active), view.frozen.len()));
+            let (active, frozen, holder) = self.views.with(|view| {
+                let mut oldest_first = view.frozen.iter().rev().map(|frozen| frozen.last_sequence);
+                let holder = oldest_first.find(|&newest| newest >= last);
+                (Arc::clone(&view.active), view.frozen.len(), holder)
+            });
+            // A writer has frozen it, perhaps while this call waited, and perhaps with more in it.
+            if let Some(newest) = holder {
+                return Ok(newest);
+            }
             if active.is_empty() {
-                return Ok(());
+                return Ok(last);
             }
             if let Some(first) = self.poison.get() {
                 return Err(Error::poisoned(first));
             }
             if frozen + 2 <= self.limits.memtables_max {
                 self.freeze(&mut state)?;
-                return Ok(());
+                return Ok(state.next_sequence - 1);
             }
             state = self.wait_for_room(state)?;
         }
     }
 
-    /// Waits until everything that was frozen is flushed.
-    pub(crate) fn wait_until_flushed(&self) -> Result<()> {
+    /// Waits until every memtable is flushed whose newest sequence number is at most `up_to`. What writers freeze meanwhile does not
+    /// count, or this would never end while they are quick.
+    pub(crate) fn wait_until_flushed(&self, up_to: Sequence) -> Result<()> {
         let mut state = self.lock();
-        while self.views.with(|view| !view.frozen.is_empty()) {
+        let is_waiting = |view: &Arc<View>| {
+            view.frozen.last().is_some_and(|oldest| oldest.last_sequence <= up_to)
+        };
+        while self.views.with(is_waiting) {
             if let Some(first) = self.poison.get() {
                 return Err(Error::poisoned(first));
             }
