@@ -20,7 +20,7 @@ pub enum ErrorKind {
     InvalidArgument,
     /// The directory does not exist and creating it was not asked for.
     NotFound,
-    /// There is a database already, and `error_if_exists` was set.
+    /// There is a database already, and `error_if_exists` was set; or something is where a checkpoint or restored database should go.
     AlreadyExists,
     /// The directory holds something, but not a database.
     NotADatabase,

@@ -9,12 +9,13 @@
 //! * `values`: files for large values.
 //! * `manifest`: which tables are the database. `compaction`: the background work that keeps them few and sorted.
 //! * `txn`: transactions, on top of batches and snapshots.
-//! * `read`: the one read path. `recovery`: opening.
+//! * `read`: the one read path. `recovery`: opening. `backup`: checkpoints and backups.
 //!
 //! `docs/ARCHITECTURE.md` walks through a write and a read, step by step.
 
 #![deny(unsafe_code)]
 
+mod backup;
 mod batch;
 mod coding;
 mod commit;
@@ -42,6 +43,7 @@ mod txn;
 mod values;
 mod wal;
 
+pub use backup::{Backup, BackupInfo, BackupProgress, CheckpointInfo};
 pub use batch::WriteBatch;
 pub use commit::future::CommitFuture;
 pub use database::Database;

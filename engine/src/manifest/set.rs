@@ -134,6 +134,21 @@ impl<T> VersionSet<T> {
         Arc::clone(&self.lock_current().version)
     }
 
+    /// The version in force, and edits that say from nothing what the database consists of, its log left out: the state after
+    /// `last_sequence`, which is that of a prefix of all commits, because memtables are flushed whole and in
+    /// their order.
+    pub(crate) fn image(&self) -> (Arc<Version<T>>, Vec<VersionEdit>) {
+        let (version, mut facts) = {
+            let current = self.lock_current();
+            (Arc::clone(&current.version), current.facts.clone())
+        };
+        facts.logs.clear();
+        // After the version: no table of it has this number or a larger one.
+        facts.next_file = self.next_file.load(Ordering::Relaxed);
+        let edits = facts.snapshot(version.tables().map(|(level, table)| (level, &table.meta)));
+        (version, edits)
+    }
+
     /// A number that no file of the database has or had.
     pub(crate) fn new_file_number(&self) -> FileNumber {
         self.next_file.fetch_add(1, Ordering::Relaxed)

@@ -154,7 +154,8 @@ fn prepare_directory(
     Ok(())
 }
 
-fn parent_of(directory: &Path) -> &Path {
+/// The directory that `directory` is in.
+pub(crate) fn parent_of(directory: &Path) -> &Path {
     match directory.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -59,6 +59,7 @@ pub(crate) struct Table {
     pub(super) values: Vec<Arc<ValueFile>>,
     /// What the file says about itself.
     pub(super) meta: TableMeta,
+    file_id: u64,
     /// A bit for each data block that was brought in and verified. Relaxed: the bytes that it vouches for never change, and
     /// nothing else is published through it. At worst two threads verify the same block.
     verified: Box<[AtomicU64]>,
@@ -114,7 +115,7 @@ impl Table {
         let filter = read_filter(&identity, &map, footer.filter)?;
         let tombstones = read_tombstones(&identity, &map, footer.tombstones)?;
         let payload = section(&identity, &map, footer.properties, "table properties")?;
-        let meta = decode_properties(payload, number, len).ok_or_else(|| {
+        let (meta, file_id) = decode_properties(payload, number, len).ok_or_else(|| {
             identity.corruption(footer.properties.offset, "table properties", "malformed")
         })?;
         let values = meta.values.iter().map(|share| env.values.open(env, share.file));
@@ -130,8 +131,14 @@ impl Table {
             tombstones: Arc::new(tombstones),
             values,
             meta,
+            file_id,
             verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
         }))
+    }
+
+    /// A number that no other file has, whatever it is called and whichever copy of the database wrote it; 0 if it is not known.
+    pub(crate) fn file_id(&self) -> u64 {
+        self.file_id
     }
 
     /// The table's range tombstones.

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod compaction_filter;
+mod backup;
+mod checkpoint;
 mod concurrency;
 mod corruption;
 mod crash_points;

@@ -73,6 +73,13 @@ fn merge_runs() {
 }
 
 #[test]
+fn backup_runs() {
+    let heard = run(example("backup"));
+    assert!(heard.contains("generation 1 has 1000 orders"), "{heard}");
+    assert!(heard.contains("restored 1000 orders"), "{heard}");
+}
+
+#[test]
 fn a_small_soak_finds_what_its_model_expects() {
     let mut command = example("soak");
     command.arg("50000");

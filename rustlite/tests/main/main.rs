@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the database's files from outside")]
 
 mod bank;
+mod backup;
 mod child;
 mod closed;
 mod damage;
