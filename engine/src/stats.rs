@@ -59,6 +59,8 @@ pub struct Stats {
     pub oldest_snapshot: Option<u64>,
     /// Bytes of batches that were committed.
     pub user_bytes_written: u64,
+    /// Bytes of tables that ingests added.
+    pub ingest_bytes_written: u64,
     /// Memtables flushed.
     pub flushes: u64,
     /// Bytes of tables and value files that flushes wrote.
@@ -118,6 +120,7 @@ impl Stats {
             snapshots,
             oldest_snapshot,
             user_bytes_written: count(&counters.user_bytes_written),
+            ingest_bytes_written: count(&counters.ingest_bytes_written),
             flushes: count(&counters.flushes),
             flush_bytes_written: count(&counters.flush_bytes_written),
             compactions: count(&counters.compactions),
@@ -174,6 +177,7 @@ impl fmt::Display for Stats {
             line("value files", format!("{}; {all}, {garbage} of it garbage", self.value_files))?;
         }
         line("snapshots", self.snapshots.to_string())?;
+        line("ingests", format!("{} written", mib(self.ingest_bytes_written)))?;
         line("flushes", format!("{}; {} written", self.flushes, mib(self.flush_bytes_written)))?;
         line(
             "compactions",

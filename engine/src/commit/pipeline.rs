@@ -43,7 +43,7 @@ pub(crate) struct CommitLimits {
 
 /// The one write path.
 pub(crate) struct CommitPipeline {
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     state: Mutex<State>,
     views: Arc<ViewCell>,
     limits: CommitLimits,
@@ -56,7 +56,7 @@ pub(crate) struct CommitPipeline {
     /// Why flushes cannot make room at the moment (a full disk, say). Writers that would have to wait get it instead.
     flush_error: Mutex<Option<Error>>,
     /// Signalled with the commit lock when a memtable was flushed or flushing failed.
-    room: Condvar,
+    pub(super) room: Condvar,
     /// Called (under the commit lock) when there is a memtable to flush or a segment to prepare.
     wake_background: Box<dyn Fn() + Send + Sync>,
     /// Wakes the thread that leads for commits behind futures.
@@ -64,9 +64,9 @@ pub(crate) struct CommitPipeline {
     gathering: Arc<Gathering>,
 }
 
-struct State {
-    next_sequence: Sequence,
-    next_ticket: Ticket,
+pub(super) struct State {
+    pub(super) next_sequence: Sequence,
+    pub(super) next_ticket: Ticket,
     log: Option<LogWriter>,
     /// Where the log stood when the active memtable was begun.
     memtable_begin: Lsn,
@@ -74,6 +74,8 @@ struct State {
     refusal: Option<Error>,
     /// Footprints of the newest commits, once a transaction has begun.
     recent: Option<RecentWrites>,
+    /// True while tables are committed: writers wait.
+    pub(super) held: bool,
 }
 
 /// What the pipeline starts from.
@@ -116,7 +118,7 @@ struct Placing<'a> {
 
 /// Why a commit could not be enqueued right now.
 enum NotYet {
-    /// The memtable is full and the flush is behind.
+    /// The memtable is full and the flush is behind, or writers are held.
     Memory,
     /// Too many commits are in flight.
     Tickets,
@@ -135,6 +137,7 @@ impl CommitPipeline {
                 memtable_begin: start.memtable_begin,
                 refusal: start.refusal,
                 recent: None,
+                held: false,
             }),
             views: start.views,
             limits: start.limits,
@@ -151,7 +154,7 @@ impl CommitPipeline {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -319,7 +322,7 @@ impl CommitPipeline {
         }
     }
 
-    fn check_writable(&self, state: &State) -> Result<()> {
+    pub(super) fn check_writable(&self, state: &State) -> Result<()> {
         if let Some(first) = self.poison.get() {
             return Err(Error::poisoned(first));
         }
@@ -334,6 +337,9 @@ impl CommitPipeline {
         let &Placing { batch, payload_hash, sync, waiter } = placing;
         if !self.publisher.has_room(state.next_ticket) {
             return Ok(Err(NotYet::Tickets));
+        }
+        if state.held {
+            return Ok(Err(NotYet::Memory));
         }
         let Some(memtable) = self.memtable_with_room(state)? else {
             return Ok(Err(NotYet::Memory));
@@ -664,6 +670,9 @@ impl CommitPipeline {
         let last = {
             let mut state = self.lock();
             state.refusal = Some(Error::new(ErrorKind::Closed, "the database is closed"));
+            while state.held {
+                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
             state.next_sequence - 1
         };
         self.wait_visible(last);

@@ -20,18 +20,19 @@ use crate::compaction::output::{NewTable, OutputContext};
 use crate::compaction::picker::{
     Bounds, Cursors, PickerInput, RangePick, Rewrite, pick, pick_range,
 };
-use crate::compaction::plan::{Plan, Running};
+use crate::compaction::plan::{KeyRange as KeySpan, Plan, Running};
 use crate::compaction::retention::Retention;
 use crate::compaction::targets;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::FileNumber;
-use crate::key::KeyspaceId;
+use crate::key::{KeyspaceId, Sequence};
+use crate::limits::LEVELS;
 use crate::manifest::{Version, VersionEdit};
 use crate::options::Durability;
 use crate::read::view::{FrozenMemtable, View, ViewCell};
 use crate::read::visible::KeyRange;
-use crate::sstable::Table;
+use crate::sstable::{Table, TableMeta};
 
 /// How long a thread without work sleeps at most.
 const IDLE: Duration = Duration::from_secs(1);
@@ -219,6 +220,16 @@ pub(crate) fn compact_range(core: &Core, range: &KeyRange) -> Result<()> {
     }
 }
 
+/// The lowest level for a table that is newer than everything: nothing of its range may lie above or beside it.
+fn ingest_level(version: &Version, running: &Running, meta: &TableMeta) -> usize {
+    let range = KeySpan::of(meta);
+    if running.touches(&range) {
+        return 0;
+    }
+    let free = |level: &usize| range.overlapping_in(version, *level).is_empty();
+    (0..LEVELS).take_while(free).last().unwrap_or(0)
+}
+
 /// Waits until no compaction is running and none is due.
 pub(crate) fn wait_until_settled(core: &Core) -> Result<()> {
     loop {
@@ -352,6 +363,40 @@ impl Core {
             tables.iter().map(|new| Table::open(&self.env, &new.meta)).collect();
         edit.added = tables.iter().map(|new| (level, new.meta.clone())).collect();
         self.apply(edit, opened?, flushed)
+    }
+
+    /// Makes the tables of an ingest part of the database, with `sequence` for all of their records, each in the lowest level that fits.
+    /// Nothing is in memory.
+    pub(crate) fn install_ingested(
+        &self,
+        tables: Vec<NewTable>,
+        mut opened: Vec<Arc<Table>>,
+        sequence: Sequence,
+    ) -> Result<()> {
+        // Kept until the tables are there: no compaction begins that could write over the levels chosen here.
+        let state = self.compactions();
+        let version = self.versions.current();
+        let mut edit = VersionEdit { last_sequence: Some(sequence), ..VersionEdit::default() };
+        for (new, table) in tables.iter().zip(&mut opened) {
+            let meta = TableMeta {
+                smallest_sequence: sequence,
+                largest_sequence: sequence,
+                ..new.meta.clone()
+            };
+            let table = Arc::get_mut(table)
+                .ok_or_else(|| Error::internal("a table is shared before it is installed"))?;
+            table.set_sequence(sequence);
+            edit.added.push((ingest_level(&version, &state.running, &meta), meta));
+        }
+        let bytes: u64 = tables.iter().map(|new| new.meta.file_bytes).sum();
+        self.apply(edit, opened, None).inspect_err(|error| {
+            // Whether the edit is in force decides which sequence number the log goes on with. Only reopening can tell.
+            self.pipeline.fail(error.clone().context("cannot record an ingest"));
+        })?;
+        drop(state);
+        self.counters.ingest_bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        self.signals.wake();
+        Ok(())
     }
 
     /// Makes an edit durable and shows readers what comes of it.

@@ -261,6 +261,11 @@ impl Running {
         self.tables.contains(&number)
     }
 
+    /// True if a running plan reads or writes anything of the range.
+    pub(crate) fn touches(&self, range: &KeyRange) -> bool {
+        self.plans.values().any(|running| running.range.overlaps(range))
+    }
+
     /// True if the plan shares a table with a running one, or would write where a running one writes.
     pub(crate) fn conflicts<T>(&self, plan: &Plan<T>) -> bool {
         plan.all_inputs().any(|table| self.is_busy(table.number()))

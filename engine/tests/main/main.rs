@@ -17,6 +17,7 @@ mod faults;
 mod hermitage;
 mod history;
 mod large_values;
+mod ingest;
 mod log_shapes;
 mod merge;
 mod model;

@@ -200,3 +200,31 @@ fn backups_while_one_thread_writes_hold_a_prefix_of_its_writes() {
     assert_eq!(db.iter().unwrap().count(), written as usize);
     backup.verify().unwrap();
 }
+
+#[test]
+fn an_ingest_on_real_files_is_there_after_reopening_and_in_backups() {
+    on_each_setup(|setup| {
+        let db = setup.open();
+        let mut model = Model::new();
+        work(&db, &mut model, 11, 3000);
+        let items: Model = (0..4000_u32)
+            .map(|number| (format!("key {:05}", number * 2).into_bytes(), vec![b'i'; 90]))
+            .collect();
+        let info = db.ingest(&items).unwrap();
+        assert!(info.tables > 3 && info.records == 4000, "{info:?}");
+        model.extend(items);
+        assert!(collect(db.iter().unwrap()) == model);
+        work(&db, &mut model, 12, 3000);
+        assert!(collect(db.iter().unwrap()) == model);
+        if !setup.is_persistent() {
+            return;
+        }
+        let backup = Backup::open(beside(setup, "backup")).unwrap();
+        backup.create(&db).unwrap();
+        db.close().unwrap();
+        drop(db);
+        open_and_compare(setup, &setup.path(), &model);
+        backup.restore_latest(beside(setup, "restored")).unwrap();
+        open_and_compare(setup, &beside(setup, "restored"), &model);
+    });
+}

@@ -80,6 +80,11 @@ fn backup_runs() {
 }
 
 #[test]
+fn bulk_ingest_runs() {
+    assert!(run(example("bulk_ingest")).contains("readings: 200000"));
+}
+
+#[test]
 fn a_small_soak_finds_what_its_model_expects() {
     let mut command = example("soak");
     command.arg("50000");
