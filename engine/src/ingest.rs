@@ -182,13 +182,13 @@ impl Ingest {
         let opened = opened?;
         // Most of what is in memory, while writers go on.
         self.keyspace.handle.flush()?;
-        info.sequence = core.pipeline.commit_tables(|sequence| {
+        info.sequence = core.pipeline.commit_tables(|sequence, log_end| {
             if core.versions.keyspace(self.keyspace.id()).is_none() {
                 return Err(dropped());
             }
             // From here on nobody knows whether the manifest names the files, so they stay.
             let tables = std::mem::take(&mut self.finished);
-            core.install_ingested(tables, opened, sequence)
+            core.install_ingested(tables, opened, sequence, log_end)
         })?;
         Ok(info)
     }

@@ -25,6 +25,7 @@ mod cursor;
 mod database;
 mod error;
 mod file_name;
+mod history;
 mod ingest;
 mod key;
 mod keyspace;
@@ -49,6 +50,7 @@ pub use batch::WriteBatch;
 pub use commit::future::CommitFuture;
 pub use database::Database;
 pub use error::{Corruption, Error, ErrorKind, Result};
+pub use history::GcInfo;
 pub use ingest::{Ingest, IngestInfo};
 pub use keyspace::Keyspace;
 pub use kinds::filter::{CompactionFilter, FilterDecision};
@@ -56,11 +58,12 @@ pub use kinds::operator::{MergeOperator, OperatorError};
 pub use kinds::ready_made::{Append, Max, U64Add};
 pub use limits::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX,
-    VALUE_BYTES_MAX,
+    NAMED_SNAPSHOTS_MAX, VALUE_BYTES_MAX,
 };
 pub use options::{Compression, Durability, IoBackend, KeyspaceOptions, Options, WriteOptions};
 pub use read::iter::{Cursor, Iter, KeyValue};
 pub use read::pinned::PinnedValue;
+pub use read::snapshot::{NamedSnapshot, SnapshotHolder};
 pub use rustlite_io::LogSync;
 pub use snapshot::{KeyspaceSnapshot, Snapshot};
 pub use stats::{LevelStats, Stats};

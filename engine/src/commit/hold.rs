@@ -7,6 +7,7 @@ use crate::commit::publish::Waiter;
 use crate::error::{Error, Result};
 use crate::key::Sequence;
 use crate::limits::SEQUENCE_MAX;
+use crate::wal::Lsn;
 
 /// Keeps writers waiting until dropped.
 struct Hold<'a>(&'a CommitPipeline);
@@ -22,20 +23,20 @@ impl CommitPipeline {
     /// Commits tables: `install` makes them durable and part of the current version, as records with the sequence number that it gets.
     /// Gives that number, once it is visible.
     ///
-    /// The log never has an entry with this number. Nothing is in memory when it is given out, so recovery begins behind every
-    /// entry with a smaller one; and the manifest edit of `install`, which must say that it is the last one in tables, tells recovery
-    /// what the next entry has to have.
+    /// The log never has an entry with this number. Nothing is in memory when it is given out, so the log below its end, which
+    /// `install` gets too, is not needed any more. The edit of `install` must say both: recovery begins at that end, and expects the
+    /// number that comes next.
     ///
     /// # Errors
     /// As for a write; those of flushing; and that of `install`, which must have refused later writes if it does not know whether
     /// the edit is in the manifest.
     pub(crate) fn commit_tables(
         &self,
-        install: impl FnOnce(Sequence) -> Result<()>,
+        install: impl FnOnce(Sequence, Lsn) -> Result<()>,
     ) -> Result<Sequence> {
         let hold = self.hold()?;
         let up_to = self.freeze_active()?;
-        let sequence = self.lock().next_sequence;
+        let (log_end, sequence, _) = self.log_position();
         if !self.wait_visible(sequence - 1) {
             return Err(self.failure().map_or_else(
                 || Error::internal("a commit is neither visible nor failed"),
@@ -46,7 +47,7 @@ impl CommitPipeline {
         if sequence >= SEQUENCE_MAX {
             return Err(Error::invalid("the database has used up its 2^56 sequence numbers"));
         }
-        install(sequence)?;
+        install(sequence, log_end)?;
         let ticket = loop {
             let mut state = self.lock();
             // Every ticket is published; at most somebody is still waking its owner.

@@ -33,6 +33,7 @@ use crate::options::Durability;
 use crate::read::view::{FrozenMemtable, View, ViewCell};
 use crate::read::visible::KeyRange;
 use crate::sstable::{Table, TableMeta};
+use crate::wal::Lsn;
 
 /// How long a thread without work sleeps at most.
 const IDLE: Duration = Duration::from_secs(1);
@@ -366,37 +367,58 @@ impl Core {
     }
 
     /// Makes the tables of an ingest part of the database, with `sequence` for all of their records, each in the lowest level that fits.
-    /// Nothing is in memory.
+    /// Nothing is in memory, and nothing in the log below `log_end` is needed.
     pub(crate) fn install_ingested(
         &self,
         tables: Vec<NewTable>,
         mut opened: Vec<Arc<Table>>,
         sequence: Sequence,
+        log_end: Lsn,
     ) -> Result<()> {
-        // Kept until the tables are there: no compaction begins that could write over the levels chosen here.
-        let state = self.compactions();
-        let version = self.versions.current();
-        let mut edit = VersionEdit { last_sequence: Some(sequence), ..VersionEdit::default() };
-        for (new, table) in tables.iter().zip(&mut opened) {
-            let meta = TableMeta {
-                smallest_sequence: sequence,
-                largest_sequence: sequence,
-                ..new.meta.clone()
-            };
+        for table in &mut opened {
             let table = Arc::get_mut(table)
                 .ok_or_else(|| Error::internal("a table is shared before it is installed"))?;
             table.set_sequence(sequence);
-            edit.added.push((ingest_level(&version, &state.running, &meta), meta));
         }
-        let bytes: u64 = tables.iter().map(|new| new.meta.file_bytes).sum();
-        self.apply(edit, opened, None).inspect_err(|error| {
+        let given = |meta: &TableMeta| TableMeta {
+            smallest_sequence: sequence,
+            largest_sequence: sequence,
+            ..meta.clone()
+        };
+        let levels = self.reserve_levels(&tables);
+        let metas = tables.iter().map(|new| given(&new.meta));
+        let edit = VersionEdit {
+            added: levels.into_iter().zip(metas).collect(),
+            log_start: self.pool.as_ref().map(|_| log_end),
+            last_sequence: Some(sequence),
+            ..VersionEdit::default()
+        };
+        let result = self.apply(edit, opened, None);
+        let mut state = self.compactions();
+        tables.iter().for_each(|new| state.running.release(new.meta.number));
+        drop(state);
+        self.signals.wake();
+        result.inspect_err(|error| {
             // Whether the edit is in force decides which sequence number the log goes on with. Only reopening can tell.
             self.pipeline.fail(error.clone().context("cannot record an ingest"));
         })?;
-        drop(state);
+        let bytes = tables.iter().map(|new| new.meta.file_bytes).sum();
         self.counters.ingest_bytes_written.fetch_add(bytes, Ordering::Relaxed);
-        self.signals.wake();
         Ok(())
+    }
+
+    /// For each of these new tables the lowest level that fits. No compaction begins that could write to its place there before it is
+    /// released.
+    fn reserve_levels(&self, tables: &[NewTable]) -> Vec<usize> {
+        let mut state = self.compactions();
+        let version = self.versions.current();
+        // All first: what is reserved for one must not count as running for the next.
+        let levels: Vec<usize> =
+            tables.iter().map(|new| ingest_level(&version, &state.running, &new.meta)).collect();
+        for (new, &level) in tables.iter().zip(&levels) {
+            state.running.reserve(new.meta.number, level, KeySpan::of(&new.meta));
+        }
+        levels
     }
 
     /// Makes an edit durable and shows readers what comes of it.

@@ -248,6 +248,16 @@ impl Running {
         }
     }
 
+    /// Keeps a place in a level free for the table `number`.
+    pub(crate) fn reserve(&mut self, number: FileNumber, level: usize, range: KeyRange) {
+        self.plans.insert(number, RunningPlan { output_level: level, range });
+    }
+
+    /// Gives up the place that was reserved for the table.
+    pub(crate) fn release(&mut self, number: FileNumber) {
+        self.plans.remove(&number);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.plans.is_empty()
     }

@@ -47,9 +47,9 @@ pub(crate) struct VersionSet<T = Table> {
     current: Mutex<Current<T>>,
 }
 
-struct Current<T> {
+pub(super) struct Current<T> {
     version: Arc<Version<T>>,
-    facts: Facts,
+    pub(super) facts: Facts,
 }
 
 impl<T> VersionSet<T> {
@@ -229,7 +229,7 @@ impl<T> VersionSet<T> {
         name: &str,
         options: KeyspaceOptions,
     ) -> Result<KeyspaceDescriptor> {
-        check_name(name)?;
+        check_name("keyspace name", name)?;
         options.validate()?;
         let mut writer = self.writer()?;
         let next = {
@@ -275,7 +275,7 @@ impl<T> VersionSet<T> {
         Ok(version)
     }
 
-    fn apply_locked(
+    pub(super) fn apply_locked(
         &self,
         writer: &mut Option<ManifestWriter>,
         edit: VersionEdit,
@@ -404,14 +404,14 @@ impl<T> VersionSet<T> {
         Ok(orphans)
     }
 
-    fn writer(&self) -> Result<MutexGuard<'_, Option<ManifestWriter>>> {
+    pub(super) fn writer(&self) -> Result<MutexGuard<'_, Option<ManifestWriter>>> {
         self.writer.lock().map_err(|_| {
             let panic = Error::new(ErrorKind::Internal, "a panic interrupted a change of tables");
             Error::poisoned(&panic)
         })
     }
 
-    fn lock_current(&self) -> MutexGuard<'_, Current<T>> {
+    pub(super) fn lock_current(&self) -> MutexGuard<'_, Current<T>> {
         // Replaced as a whole, never half changed.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }

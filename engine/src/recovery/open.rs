@@ -274,6 +274,8 @@ fn assemble(parts: Parts) -> Result<Database> {
             .read_only
             .then(|| Error::new(ErrorKind::ReadOnly, "the database was opened read-only")),
     });
+    let named = versions.named_snapshots();
+    let snapshots = SnapshotList::new(Arc::clone(&clock), named.into_iter());
     let core = Arc::new(Core {
         file_system: Arc::clone(&env.fs),
         directory: env.directory.clone(),
@@ -286,7 +288,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         rules,
         views,
         pipeline,
-        snapshots: Arc::new(SnapshotList::default()),
+        snapshots,
         pool,
         signals,
         compactions: Mutex::new(CompactionState::default()),

@@ -167,22 +167,22 @@ fn at_every_crash_while_one_is_made_all_earlier_generations_stay_and_the_next_su
         Runner::new(&db, &mut oracle, seed).run(15).unwrap();
         (sim, db, first)
     };
-    let (sim, db, _) = begin();
-    let before = sim.op_count();
-    backup(&sim).create(&db).unwrap();
-    let total = sim.op_count() - before;
-    drop(db);
     let mut random = Random::new(seed);
     let mut found = 0;
-    for cut in 0..total + 2 {
+    // Background work makes the last cut uncertain: some succeed, and then it is enough.
+    let mut succeeded = 0;
+    for cut in 0.. {
+        if succeeded == 3 {
+            break;
+        }
         let (sim, db, first) = begin();
         let now = dump_all(&db).unwrap();
         let handle = backup(&sim);
         sim.cut_power_at(sim.op_count() + cut);
         let result = handle.create(&db);
+        succeeded += u32::from(result.is_ok());
         let plan = random_plan(&mut random);
-        let story = format!("seed {seed}, cut {cut} of {total}, {plan:?}, {result:?}");
-        println!("{story}");
+        let story = format!("seed {seed}, cut {cut}, {plan:?}, {result:?}");
         let after = sim.crash(&plan);
         drop(db);
         let mut expected = BTreeMap::from([(1, first)]);

@@ -57,26 +57,25 @@ fn a_checkpoint_is_a_database_of_its_own() {
 fn at_every_crash_there_is_a_whole_checkpoint_or_none_and_the_next_attempt_succeeds() {
     let seed = seed(502);
     let begin = |sim: &Arc<SimFileSystem>| worked(sim, seed, 60);
-    let sim = machine(7);
-    let (db, _) = begin(&sim);
-    let before = sim.op_count();
-    db.checkpoint(CHECKPOINT).unwrap();
-    let total = sim.op_count() - before;
-    drop(db);
     let mut random = Random::new(seed);
-    let (mut found, mut absent) = (0, 0);
-    for cut in 0..total + 2 {
+    let (mut found, mut absent, mut succeeded) = (0, 0, 0);
+    // Background work makes the last cut uncertain: some succeed, and then it is enough.
+    for cut in 0.. {
+        if succeeded == 3 {
+            break;
+        }
         let sim = machine(7);
         let (db, oracle) = begin(&sim);
         sim.cut_power_at(sim.op_count() + cut);
         let result = db.checkpoint(CHECKPOINT);
+        succeeded += u32::from(result.is_ok());
         let plan = match random.below(4) {
             0 => CrashPlan::DropUnsynced,
             1 => CrashPlan::KeepAll,
             2 => CrashPlan::ProcessKill,
             _ => CrashPlan::Random(random.next()),
         };
-        let story = format!("seed {seed}, cut {cut} of {total}, {plan:?}, {result:?}");
+        let story = format!("seed {seed}, cut {cut}, {plan:?}, {result:?}");
         let after = sim.crash(&plan);
         drop(db);
         if after.exists(Path::new(CHECKPOINT)).unwrap() {

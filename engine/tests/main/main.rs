@@ -22,6 +22,7 @@ mod log_shapes;
 mod merge;
 mod model;
 mod model_check;
+mod named_snapshots;
 mod oracle;
 mod support;
 mod transaction_histories;

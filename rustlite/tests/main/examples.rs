@@ -43,7 +43,8 @@ fn quickstart_runs() {
 
 #[test]
 fn snapshots_runs() {
-    assert!(run(example("snapshots")).contains("total 300"));
+    let heard = run(example("snapshots"));
+    assert!(heard.contains("total 300") && heard.contains("alice had 120"), "{heard}");
 }
 
 #[test]
