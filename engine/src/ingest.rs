@@ -7,10 +7,11 @@
 //! 3. One manifest edit adds all tables, each in the lowest level that fits, with that sequence number, which readers take for that of
 //!    every record (see `sstable/table.rs`). Then the number becomes visible, and writers go on.
 //!
-//! So an ingest is one commit: readers see all of it or nothing, snapshots from before it do not, writes after it win over it. While
-//! it is held, nothing is in memory, so that no memtable can hold older versions above the new tables.
+//! So an ingest is one commit: readers see all of it or nothing, snapshots from before it do not, writes after it win over it, and
+//! transactions that overlap it conflict with it. While writers are held, nothing is in memory, so that no memtable can hold older versions above the new tables.
 
 use crate::batch::{check_key, check_value};
+use crate::commit::recent::Footprint;
 use crate::compaction::output::{NewTable, remove};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Trailer, ValueKind};
@@ -182,7 +183,12 @@ impl Ingest {
         let opened = opened?;
         // Most of what is in memory, while writers go on.
         self.keyspace.handle.flush()?;
-        info.sequence = core.pipeline.commit_tables(|sequence, log_end| {
+        let ranges = self.finished.iter().map(|table| {
+            let behind_largest = [table.meta.largest.as_slice(), &[0]].concat();
+            (table.meta.smallest.clone(), behind_largest)
+        });
+        let footprint = Footprint::of_ranges(ranges.collect());
+        info.sequence = core.pipeline.commit_tables(footprint, |sequence, log_end| {
             if core.versions.keyspace(self.keyspace.id()).is_none() {
                 return Err(dropped());
             }

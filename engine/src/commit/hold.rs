@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use crate::commit::pipeline::CommitPipeline;
 use crate::commit::publish::Waiter;
+use crate::commit::recent::Footprint;
 use crate::error::{Error, Result};
 use crate::key::Sequence;
 use crate::limits::SEQUENCE_MAX;
@@ -27,11 +28,14 @@ impl CommitPipeline {
     /// `install` gets too, is not needed any more. The edit of `install` must say both: recovery begins at that end, and expects the
     /// number that comes next.
     ///
+    /// Transactions are checked against `footprint` as against that of any commit.
+    ///
     /// # Errors
     /// As for a write; those of flushing; and that of `install`, which must have refused later writes if it does not know whether
     /// the edit is in the manifest.
     pub(crate) fn commit_tables(
         &self,
+        footprint: Footprint,
         install: impl FnOnce(Sequence, Lsn) -> Result<()>,
     ) -> Result<Sequence> {
         let hold = self.hold()?;
@@ -56,6 +60,9 @@ impl CommitPipeline {
                 state.next_ticket += 1;
                 state.next_sequence += 1;
                 self.publisher.enter(ticket, sequence, 0, Waiter::Thread);
+                if let Some(recent) = &mut state.recent {
+                    recent.add(sequence, footprint, self.visible());
+                }
                 break ticket;
             }
             drop(state);

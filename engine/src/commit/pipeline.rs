@@ -73,7 +73,7 @@ pub(super) struct State {
     /// Why no write is accepted, if the database is closed or read-only.
     refusal: Option<Error>,
     /// Footprints of the newest commits, once a transaction has begun.
-    recent: Option<RecentWrites>,
+    pub(super) recent: Option<RecentWrites>,
     /// True while tables are committed: writers wait.
     pub(super) held: bool,
 }

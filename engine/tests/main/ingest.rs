@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustlite_engine::{Database, Durability, ErrorKind, IngestInfo, Options};
+use rustlite_engine::{
+    Database, Durability, ErrorKind, IngestInfo, IsolationLevel, Options, TransactionOptions,
+};
 use rustlite_io::{CrashPlan, FaultRule, SimFileSystem};
 
 use crate::oracle::{Oracle, Write, default_space};
@@ -373,4 +375,40 @@ fn two_ingests_at_once_are_two_commits() {
     let all = dump(&db).unwrap();
     assert_eq!(all.len(), 160);
     assert!(all.values().all(|value| value == &all[&b"key-0000"[..]]), "a mixture");
+}
+
+#[test]
+fn transactions_conflict_with_an_ingest_of_what_they_rely_on_and_with_no_other() {
+    let many = 3000;
+    // With and without so many commits in between that footprints are forgotten and tables are asked.
+    for between in [0, many] {
+        let db = Database::in_memory_with(small_options()).unwrap();
+        for key in ["a", "m", "z"] {
+            db.put(key, "0").unwrap();
+        }
+        let begin = |level| db.begin_with(TransactionOptions::new().isolation(level)).unwrap();
+        let mut lost_update = begin(IsolationLevel::RepeatableRead);
+        assert_eq!(lost_update.get("m").unwrap(), Some(b"0".to_vec()));
+        lost_update.put("m", "1").unwrap();
+        let mut phantom = begin(IsolationLevel::Serializable);
+        assert_eq!(phantom.range("k"..="o").unwrap().count(), 1);
+        phantom.put("result", "1").unwrap();
+        let mut elsewhere = begin(IsolationLevel::Serializable);
+        assert_eq!(elsewhere.get("a").unwrap(), Some(b"0".to_vec()));
+        elsewhere.put("z", "1").unwrap();
+        db.ingest([("l", "ingested"), ("m", "ingested"), ("n", "ingested")]).unwrap();
+        for number in 0..between {
+            db.put(format!("x {number}"), vec![0; 100]).unwrap();
+        }
+        assert_eq!(phantom.get("n").unwrap(), None, "its snapshot is older");
+        assert_eq!(lost_update.commit().unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(phantom.commit().unwrap_err().kind(), ErrorKind::Conflict);
+        elsewhere.commit().unwrap();
+        assert_eq!(db.get("m").unwrap(), Some(b"ingested".to_vec()));
+        let mut after = begin(IsolationLevel::Serializable);
+        assert_eq!(after.get("n").unwrap(), Some(b"ingested".to_vec()));
+        after.put("m", "2").unwrap();
+        after.commit().unwrap();
+        assert_eq!(db.get("m").unwrap(), Some(b"2".to_vec()));
+    }
 }
