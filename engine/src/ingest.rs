@@ -16,6 +16,7 @@ use crate::compaction::output::{NewTable, remove};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Trailer, ValueKind};
 use crate::keyspace::{FullKey, Keyspace};
+use crate::kinds::expiry::Millis;
 use crate::manifest::PendingFile;
 use crate::sstable::{Table, TableOptions, TableWriter};
 
@@ -43,6 +44,10 @@ pub struct Ingest {
     /// The last full key; empty before the first.
     last: Vec<u8>,
     records: u64,
+    /// How long values of the keyspace live; 0 for ever.
+    lifetime_ms: Millis,
+    /// Scratch: a value behind its time of expiry.
+    expiring: Vec<u8>,
     failure: Option<Error>,
 }
 
@@ -50,7 +55,8 @@ impl Keyspace {
     /// Adds sorted keys and values as finished tables: each byte is written once, past the log and the memtables. Returns when all of it
     /// is durable and visible, as one commit. Much faster than writing where there is much to write.
     ///
-    /// Existing values of the same keys are replaced. Keys must ascend strictly, by their bytes. Other writes go on while tables are
+    /// Existing values of the same keys are replaced, and a default lifetime of the keyspace counts from the moment a record is
+    /// given. Keys must ascend strictly, by their bytes. Other writes go on while tables are
     /// written; they wait for a moment at the end, while the memtables are flushed and the tables are added.
     ///
     /// ```
@@ -89,6 +95,8 @@ impl Keyspace {
             finished: Vec::new(),
             last: Vec::new(),
             records: 0,
+            lifetime_ms: self.handle.core.rules.lifetime(self.id()),
+            expiring: Vec::new(),
             failure: None,
         })
     }
@@ -124,35 +132,30 @@ impl Ingest {
         if self.writer.as_ref().is_some_and(|(table, _)| table.estimated_bytes() >= table_bytes) {
             self.end_table()?;
         }
+        let (kind, stored) = if self.lifetime_ms == 0 {
+            (ValueKind::Put, value)
+        } else {
+            let when = self.keyspace.handle.core.rules.now().saturating_add(self.lifetime_ms);
+            self.expiring.clear();
+            self.expiring.extend_from_slice(&when.to_le_bytes());
+            self.expiring.extend_from_slice(value);
+            (ValueKind::PutExpiring, self.expiring.as_slice())
+        };
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            None => {
-                let begun = self.begin_table()?;
-                self.writer.insert(begun)
-            }
+            none => none.insert(begin_table(&self.keyspace)?),
         };
         // The sequence number is given to the whole table when it is added.
-        writer.0.add(full, Trailer::new(0, ValueKind::Put), value)?;
+        writer.0.add(full, Trailer::new(0, kind), stored)?;
         self.last.clear();
         self.last.extend_from_slice(full);
         self.records += 1;
         Ok(())
     }
 
-    fn begin_table(&self) -> Result<(TableWriter, PendingFile)> {
-        self.keyspace.handle.check_open()?;
-        let core = &self.keyspace.handle.core;
-        let Some(descriptor) = core.versions.keyspace(self.keyspace.id()) else {
-            return Err(dropped());
-        };
-        let pending = core.versions.new_table();
-        let options = TableOptions::from(&descriptor.options);
-        Ok((TableWriter::create(&core.env, pending.number(), options)?, pending))
-    }
-
     fn end_table(&mut self) -> Result<()> {
         if let Some((table, pending)) = self.writer.take() {
-            self.finished.push(NewTable { meta: table.finish()?, _pending: pending });
+            self.finished.push(NewTable::new(table.finish()?, pending));
         }
         Ok(())
     }
@@ -200,6 +203,17 @@ impl Ingest {
     }
 }
 
+fn begin_table(keyspace: &Keyspace) -> Result<(TableWriter, PendingFile)> {
+    keyspace.handle.check_open()?;
+    let core = &keyspace.handle.core;
+    let Some(descriptor) = core.versions.keyspace(keyspace.id()) else {
+        return Err(dropped());
+    };
+    let pending = core.versions.new_table();
+    let options = TableOptions::from(&descriptor.options);
+    Ok((TableWriter::create(&core.env, pending.number(), options)?, pending))
+}
+
 fn dropped() -> Error {
     Error::new(ErrorKind::KeyspaceNotFound, "the keyspace was dropped during the ingest")
 }
@@ -211,7 +225,7 @@ impl Drop for Ingest {
             table.abandon();
         }
         for table in &self.finished {
-            remove(env, &table.meta);
+            remove(env, table);
         }
     }
 }

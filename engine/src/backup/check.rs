@@ -10,10 +10,9 @@ use crate::backup::names::{BackupName, Content};
 use crate::backup::repository::Backup;
 use crate::backup::staging::Staging;
 use crate::error::{Error, ErrorKind, Result};
-use crate::file_name::FileName;
 
 impl Backup {
-    /// Reads every file of every generation and checks that it holds what was saved. Gives the number of bytes of tables read.
+    /// Reads every file of every generation and checks that it holds what was saved. Gives the number of bytes read.
     ///
     /// # Errors
     /// [`Corruption`](ErrorKind::Corruption), naming the first file that is damaged or missing; read errors.
@@ -35,13 +34,13 @@ impl Backup {
 
     fn contents_of(&self, number: u64) -> Result<BTreeSet<Content>> {
         let generation = Generation::read(&*self.fs, &self.directory, number)?;
-        Ok(generation.tables.values().map(|table| table.content).collect())
+        Ok(generation.files.values().map(|file| file.content).collect())
     }
 
     fn verify_contents(&self, contents: &BTreeSet<Content>) -> Result<u64> {
         let mut progress = self.progress(contents.iter().map(|content| content.len));
         for &content in contents {
-            let path = self.path(BackupName::Table(content));
+            let path = self.path(BackupName::File(content));
             let place = Place { fs: &*self.fs, path: &path };
             let read = read(place, content.len, |bytes| {
                 progress.bytes(bytes.len() as u64);
@@ -64,11 +63,10 @@ impl Backup {
         let generation = Generation::read(&*self.fs, &self.directory, generation)?;
         let fs = &*self.fs;
         let staging = Staging::begin(fs, directory.as_ref())?;
-        let mut progress = self.progress(generation.tables.values().map(|table| table.content.len));
-        for (&number, table) in &generation.tables {
-            let content = table.content;
-            let from = self.path(BackupName::Table(content));
-            let to = FileName::Table(number).path(staging.directory());
+        let mut progress = self.progress(generation.files.values().map(|file| file.content.len));
+        for (name, content) in generation.named_files() {
+            let from = self.path(BackupName::File(content));
+            let to = name.path(staging.directory());
             let (source, target) = (Place { fs, path: &from }, Place { fs, path: &to });
             let hash = copy(source, target, content.len, &mut |bytes| progress.bytes(bytes));
             check_hash(hash.map_err(|error| missing(&from, error))?, content, &from)?;

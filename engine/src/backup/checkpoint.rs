@@ -7,7 +7,6 @@ use crate::backup::image::{Image, source, write_manifest};
 use crate::backup::staging::Staging;
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::file_name::FileName;
 
 /// What a checkpoint consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +14,11 @@ use crate::file_name::FileName;
 pub struct CheckpointInfo {
     /// The sequence number of the last commit that it holds.
     pub sequence: u64,
-    /// Its table files.
-    pub tables: u64,
-    /// Bytes of its table files.
+    /// Its tables and value files.
+    pub files: u64,
+    /// Bytes of its tables and value files.
     pub bytes: u64,
-    /// Tables that had to be copied, because the file system could not link them.
+    /// Files that had to be copied, because the file system could not link them.
     pub copied: u64,
 }
 
@@ -65,19 +64,18 @@ impl Database {
         let (fs, from) = source(core);
         let staging = Staging::begin(fs, directory.as_ref())?;
         let image = Image::take(handle)?;
+        let files = image.files();
         let mut info = CheckpointInfo {
             sequence: image.sequence(),
-            tables: 0,
-            bytes: image.bytes(),
+            files: files.len() as u64,
+            bytes: files.iter().map(|file| file.len).sum(),
             copied: 0,
         };
-        for (_, table) in image.version.tables() {
-            let name = FileName::Table(table.number());
-            let (old, new) = (name.path(from), name.path(staging.directory()));
-            info.tables += 1;
+        for file in files {
+            let (old, new) = (file.name.path(from), file.name.path(staging.directory()));
             if !link(fs, &old, &new)? {
                 let (old, new) = (Place { fs, path: &old }, Place { fs, path: &new });
-                copy(old, new, table.meta.file_bytes, &mut |_| ())?;
+                copy(old, new, file.len, &mut |_| ())?;
                 info.copied += 1;
             }
         }

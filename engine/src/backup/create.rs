@@ -3,30 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::backup::copy::{Place, copy, read};
-use crate::backup::generation::{Generation, SavedTable};
-use crate::backup::image::{Image, source};
+use crate::backup::generation::{Generation, SavedFile};
+use crate::backup::image::{Image, ImageFile, source};
 use crate::backup::names::{BackupName, Content};
 use crate::backup::repository::{Backup, BackupInfo, Progress, info, write_file};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::file_name::{FileName, FileNumber};
-use crate::manifest::TableHandle;
+use crate::file_name::FileNumber;
 
-/// What is known of the tables that earlier generations saved.
+/// What is known of the files that earlier generations saved.
 #[derive(Default)]
 struct Known {
-    /// By what tells one table file from all others.
-    tables: HashMap<TableKey, Content>,
+    /// By what tells one file from all others.
+    files: HashMap<FileKey, Content>,
     contents: BTreeSet<Content>,
     /// The largest number of a generation.
     last: u64,
 }
 
 /// Database id, file number, file id, length.
-type TableKey = (u64, FileNumber, u64, u64);
+type FileKey = (u64, FileNumber, u64, u64);
 
 impl Backup {
-    /// Saves the state of `db`, as the next generation: everything committed before the call. Reads and writes go on meanwhile. Tables
+    /// Saves the state of `db`, as the next generation: everything committed before the call. Reads and writes go on meanwhile. Files
     /// that an earlier generation has are not read again.
     ///
     /// A crash or an error leaves all earlier generations as they were; what was copied is removed by the next call.
@@ -52,16 +51,15 @@ impl Backup {
         self.remove_unneeded()?;
         let mut known = self.known()?;
         let image = Image::take(db.handle())?;
-        let tables: Vec<_> = image.version.tables().map(|(_, handle)| handle).collect();
-        let mut progress = self.progress(tables.iter().map(|table| table.meta.file_bytes));
+        let files = image.files();
+        let mut progress = self.progress(files.iter().map(|file| file.len));
         let mut saved = BTreeMap::new();
-        for table in tables {
-            let content = self.save(db, table, &known, full, &mut progress)?;
+        for file in files {
+            let content = self.save(db, &file, &known, full, &mut progress)?;
             progress.file();
-            let file_id = table.table.file_id();
-            saved.insert(table.number(), SavedTable { file_id, content });
+            saved.insert(file.number(), SavedFile { file_id: file.file_id, content });
         }
-        // The names of the tables must be durable before something needs them.
+        // The names of the files must be durable before something needs them.
         self.fs.sync_dir(&self.directory)?;
         let core = &db.handle().core;
         let generation = Generation {
@@ -69,7 +67,7 @@ impl Backup {
             database_id: core.env.database_id,
             created: core.file_system.clock().wall().as_millis() as u64,
             edits: image.edits,
-            tables: saved,
+            files: saved,
         };
         let name = BackupName::Generation(generation.number);
         write_file(&*self.fs, &self.directory, name, &generation.encode()?)?;
@@ -89,12 +87,12 @@ impl Backup {
                     continue;
                 }
             };
-            for (&number, table) in &generation.tables {
-                known.contents.insert(table.content);
-                if table.file_id != 0 {
-                    let len = table.content.len;
-                    let key = (generation.database_id, number, table.file_id, len);
-                    known.tables.insert(key, table.content);
+            for (&number, file) in &generation.files {
+                known.contents.insert(file.content);
+                if file.file_id != 0 {
+                    let len = file.content.len;
+                    let key = (generation.database_id, number, file.file_id, len);
+                    known.files.insert(key, file.content);
                 }
             }
         }
@@ -104,33 +102,35 @@ impl Backup {
         Ok(known)
     }
 
-    /// Makes sure that the backup has the content of a table; gives it.
+    /// Makes sure that the backup has the content of a file; gives it.
     fn save(
         &self,
         db: &Database,
-        table: &TableHandle,
+        file: &ImageFile,
         known: &Known,
         full: bool,
         progress: &mut Progress<'_>,
     ) -> Result<Content> {
         let core = &db.handle().core;
-        let len = table.meta.file_bytes;
-        let key = (core.env.database_id, table.number(), table.table.file_id(), len);
-        if let (Some(&content), false) = (known.tables.get(&key), full)
+        let len = file.len;
+        let key = (core.env.database_id, file.number(), file.file_id, len);
+        if let (Some(&content), false) = (known.files.get(&key), full)
             && self.has(content)?
         {
             progress.bytes(len);
             return Ok(content);
         }
-        // Every checksum inside, so that damage is not copied.
-        table.table.verify()?;
+        // Every checksum inside, so that damage is not copied. A value file is new with the first table that points to it.
+        if let Some(table) = &file.table {
+            table.verify()?;
+        }
         let (fs, directory) = source(core);
-        let from = FileName::Table(table.number()).path(directory);
+        let from = file.name.path(directory);
         let temporary = self.path(BackupName::Temporary);
         let to = Place { fs: &*self.fs, path: &temporary };
         let hash = copy(Place { fs, path: &from }, to, len, &mut |bytes| progress.bytes(bytes))?;
         let content = Content { hash, len };
-        let path = self.path(BackupName::Table(content));
+        let path = self.path(BackupName::File(content));
         if self.has(content)? && self.is_sound(content) {
             self.fs.remove(&temporary)?;
         } else {
@@ -141,7 +141,7 @@ impl Backup {
 
     /// True if the file of this content is there, in its length.
     fn has(&self, content: Content) -> Result<bool> {
-        let path = self.path(BackupName::Table(content));
+        let path = self.path(BackupName::File(content));
         if !self.fs.exists(&path)? {
             return Ok(false);
         }
@@ -151,7 +151,7 @@ impl Backup {
 
     /// True if the file of this content can be read and holds it.
     fn is_sound(&self, content: Content) -> bool {
-        let path = self.path(BackupName::Table(content));
+        let path = self.path(BackupName::File(content));
         let place = Place { fs: &*self.fs, path: &path };
         read(place, content.len, |_| Ok(())).is_ok_and(|hash| hash == content.hash)
     }

@@ -7,16 +7,16 @@
 //! header     = magic "RLBK" | version u16 | reserved u16 | generation u64 | database id u64 | created u64 | body bytes u64 | check u64
 //!              created: milliseconds since the Unix epoch
 //! body       = count | edit*                        edits in the form of the manifest, length-prefixed: they name the tables
-//!              count | table*
-//! table      = number | length (varints) | file id u64 | content hash u128
+//!              count | file*                        each table, and each value file that a table points to
+//! file       = number | length (varints) | file id u64 | content hash u128
 //!
 //! All other numbers are little-endian; counts are varints. Checks are xxh3; that of the body is seeded with the generation's number.
 //! ```
 //!
-//! There are no paths in it: where a table is read from follows from its content, and where it is restored to from its number, so that no
+//! There are no paths in it: where a file is read from follows from its content, and where it is restored to from its number, so that no
 //! bytes can make a restore touch anything else. Nothing is allocated that the file is not long enough for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rustlite_io::{FileSystem, OpenMode};
@@ -26,7 +26,7 @@ use crate::backup::copy::ContentHash;
 use crate::backup::names::{BackupName, Content, GenerationNumber};
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::{Error, ErrorKind, Result};
-use crate::file_name::FileNumber;
+use crate::file_name::{FileName, FileNumber};
 use crate::limits::MANIFEST_RECORD_BYTES_MAX;
 use crate::manifest::VersionEdit;
 use crate::manifest::edit::EditError;
@@ -43,9 +43,9 @@ const CHECK_BYTES: usize = 8;
 /// The largest generation file: as many tables as the largest manifest record could name.
 const GENERATION_BYTES_MAX: u64 = MANIFEST_RECORD_BYTES_MAX as u64;
 
-/// A table of a generation: which file of the database it was, and what is in it.
+/// A file of a generation: which file of the database it was, and what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SavedTable {
+pub(super) struct SavedFile {
     pub(super) file_id: u64,
     pub(super) content: Content,
 }
@@ -59,8 +59,8 @@ pub(super) struct Generation {
     pub(super) created: u64,
     /// What the database consists of.
     pub(super) edits: Vec<VersionEdit>,
-    /// The content of each table that the edits name.
-    pub(super) tables: BTreeMap<FileNumber, SavedTable>,
+    /// The content of each table that the edits name, and of each value file that a table points to.
+    pub(super) files: BTreeMap<FileNumber, SavedFile>,
 }
 
 impl Generation {
@@ -73,12 +73,12 @@ impl Generation {
             edit.encode(&mut bytes);
             put_bytes(&mut body, &bytes);
         }
-        put_varint(&mut body, self.tables.len() as u64);
-        for (&number, table) in &self.tables {
+        put_varint(&mut body, self.files.len() as u64);
+        for (&number, file) in &self.files {
             put_varint(&mut body, number);
-            put_varint(&mut body, table.content.len);
-            body.extend_from_slice(&table.file_id.to_le_bytes());
-            body.extend_from_slice(&table.content.hash.to_le_bytes());
+            put_varint(&mut body, file.content.len);
+            body.extend_from_slice(&file.file_id.to_le_bytes());
+            body.extend_from_slice(&file.content.hash.to_le_bytes());
         }
         let mut file = Vec::with_capacity(HEADER_BYTES + body.len() + CHECK_BYTES);
         file.extend_from_slice(&MAGIC);
@@ -152,11 +152,11 @@ impl Generation {
         if xxh3_64_with_seed(body, number).to_le_bytes() != check {
             return Err(wrong(HEADER_BYTES, "checksum mismatch"));
         }
-        let (edits, tables) = decode_body(body).map_err(|problem| match problem {
+        let (edits, files) = decode_body(body).map_err(|problem| match problem {
             EditError::Corrupt(what) => wrong(HEADER_BYTES, &format!("malformed {what}")),
             EditError::Unsupported(what) => newer(path, &what),
         })?;
-        let generation = Self { number, database_id, created, edits, tables };
+        let generation = Self { number, database_id, created, edits, files };
         generation.check().map_err(|detail| wrong(HEADER_BYTES, &detail))?;
         Ok(generation)
     }
@@ -173,21 +173,45 @@ impl Generation {
         if !state.facts.logs.is_empty() {
             return Err("log segments are named, and backups have none".into());
         }
-        if state.tables.len() != self.tables.len() {
-            let (named, saved) = (state.tables.len(), self.tables.len());
-            return Err(format!("{named} tables are named, and {saved} are there"));
+        let value_files = value_files(&state);
+        let (named, saved) = (state.tables.len() + value_files.len(), self.files.len());
+        if named != saved {
+            return Err(format!("{named} files are named, and {saved} are there"));
         }
         for (number, (_, meta)) in &state.tables {
-            match self.tables.get(number) {
-                Some(table) if table.content.len == meta.file_bytes => {}
+            match self.files.get(number) {
+                Some(file) if file.content.len == meta.file_bytes => {}
                 _ => return Err(format!("table {number:06} is named, but not with this length")),
+            }
+        }
+        for number in value_files {
+            if state.tables.contains_key(&number) || !self.files.contains_key(&number) {
+                return Err(format!("value file {number:06} is named, but not there"));
             }
         }
         Ok(())
     }
+
+    /// The files by the names that they had, and get again.
+    pub(super) fn named_files(&self) -> impl Iterator<Item = (FileName, Content)> {
+        let edits = self.edits.iter();
+        let tables: BTreeSet<FileNumber> =
+            edits.flat_map(|edit| &edit.added).map(|(_, meta)| meta.number).collect();
+        self.files.iter().map(move |(&number, file)| {
+            let is_table = tables.contains(&number);
+            let name = if is_table { FileName::Table } else { FileName::Values };
+            (name(number), file.content)
+        })
+    }
 }
 
-type Body = (Vec<VersionEdit>, BTreeMap<FileNumber, SavedTable>);
+/// The value files that the tables point to.
+fn value_files(state: &ManifestState) -> BTreeSet<FileNumber> {
+    let tables = state.tables.values();
+    tables.flat_map(|(_, meta)| &meta.values).map(|share| share.file).collect()
+}
+
+type Body = (Vec<VersionEdit>, BTreeMap<FileNumber, SavedFile>);
 
 fn decode_body(body: &[u8]) -> std::result::Result<Body, EditError> {
     let mut fields = Decoder::new(body);
@@ -197,22 +221,22 @@ fn decode_body(body: &[u8]) -> std::result::Result<Body, EditError> {
         let bytes = fields.bytes().ok_or(EditError::Corrupt("edit"))?;
         edits.push(VersionEdit::decode(bytes)?);
     }
-    let mut tables = BTreeMap::new();
-    let count = fields.varint().ok_or(EditError::Corrupt("count of tables"))?;
+    let mut files = BTreeMap::new();
+    let count = fields.varint().ok_or(EditError::Corrupt("count of files"))?;
     for _ in 0..count {
-        let (number, table) = decode_table(&mut fields).ok_or(EditError::Corrupt("table"))?;
-        if tables.insert(number, table).is_some() {
-            return Err(EditError::Corrupt("table that is there twice"));
+        let (number, file) = decode_file(&mut fields).ok_or(EditError::Corrupt("file"))?;
+        if files.insert(number, file).is_some() {
+            return Err(EditError::Corrupt("file that is there twice"));
         }
     }
-    if fields.is_empty() { Ok((edits, tables)) } else { Err(EditError::Corrupt("end")) }
+    if fields.is_empty() { Ok((edits, files)) } else { Err(EditError::Corrupt("end")) }
 }
 
-fn decode_table(fields: &mut Decoder<'_>) -> Option<(FileNumber, SavedTable)> {
+fn decode_file(fields: &mut Decoder<'_>) -> Option<(FileNumber, SavedFile)> {
     let (number, len) = (fields.varint()?, fields.varint()?);
     let file_id = fields.u64()?;
     let hash = ContentHash::from_le_bytes(fields.take(16)?.try_into().ok()?);
-    Some((number, SavedTable { file_id, content: Content { hash, len } }))
+    Some((number, SavedFile { file_id, content: Content { hash, len } }))
 }
 
 /// The bytes of the file that says that a directory holds backups.

@@ -1,5 +1,6 @@
 //! What a copy of a database is made from.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,11 +9,12 @@ use rustlite_io::FileSystem;
 use crate::core::Core;
 use crate::database::Handle;
 use crate::error::Result;
-use crate::file_name::FileNumber;
+use crate::file_name::{FileName, FileNumber};
 use crate::key::Sequence;
 use crate::manifest::log::{ManifestWriter, switch_current};
 use crate::manifest::reader::FIRST_MANIFEST;
 use crate::manifest::{Version, VersionEdit};
+use crate::sstable::Table;
 
 /// The tables of one moment, pinned, and what the manifest says about them.
 pub(super) struct Image {
@@ -36,9 +38,46 @@ impl Image {
         last_sequence(&self.edits)
     }
 
-    /// Bytes of all tables.
-    pub(super) fn bytes(&self) -> u64 {
-        self.version.tables().map(|(_, handle)| handle.meta.file_bytes).sum()
+    /// Every file that the image needs: tables, and the value files that they point to.
+    pub(super) fn files(&self) -> Vec<ImageFile> {
+        let mut files = BTreeMap::new();
+        for (_, handle) in self.version.tables() {
+            let file = ImageFile {
+                name: FileName::Table(handle.number()),
+                len: handle.meta.file_bytes,
+                file_id: handle.table.file_id(),
+                table: Some(Arc::clone(&handle.table)),
+            };
+            files.insert(handle.number(), file);
+            for values in handle.table.value_files() {
+                files.entry(values.number()).or_insert_with(|| ImageFile {
+                    name: FileName::Values(values.number()),
+                    len: values.file_bytes(),
+                    file_id: values.file_id(),
+                    table: None,
+                });
+            }
+        }
+        files.into_values().collect()
+    }
+}
+
+/// A file of an image.
+pub(super) struct ImageFile {
+    pub(super) name: FileName,
+    pub(super) len: u64,
+    /// What tells it from any other file that was written under this number; 0 if that is not known.
+    pub(super) file_id: u64,
+    /// What can check a table, and the values that it points to.
+    pub(super) table: Option<Arc<Table>>,
+}
+
+impl ImageFile {
+    pub(super) fn number(&self) -> FileNumber {
+        match self.name {
+            FileName::Table(number) | FileName::Values(number) => number,
+            _ => 0,
+        }
     }
 }
 

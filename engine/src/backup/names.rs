@@ -4,7 +4,7 @@
 //! BACKUP                         says that the directory holds backups
 //! LOCK                           held while generations are added or removed
 //! generation-000003.rlbk         a generation
-//! 00..ff-33554432.table          a table, named by the hash of its content (32 digits) and its length
+//! 00..ff-33554432.data           a file of the database, named by the hash of its content (32 digits) and its length
 //! backup.tmp                     unfinished; removed when a generation is added or removed
 //! ```
 
@@ -15,7 +15,7 @@ use crate::backup::copy::ContentHash;
 /// The number of a generation: 1 for the first, never used twice while a later one is there.
 pub(super) type GenerationNumber = u64;
 
-/// The content of a table file, which is also its name.
+/// The content of a file, which is also its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Content {
     pub(super) hash: ContentHash,
@@ -28,7 +28,7 @@ pub(super) enum BackupName {
     Marker,
     Lock,
     Generation(GenerationNumber),
-    Table(Content),
+    File(Content),
     Temporary,
 }
 
@@ -44,10 +44,10 @@ impl BackupName {
         let (stem, extension) = name.rsplit_once('.')?;
         let found = match extension {
             "rlbk" => Self::Generation(stem.strip_prefix("generation-")?.parse().ok()?),
-            "table" => {
+            "data" => {
                 let (hash, len) = stem.split_once('-')?;
                 let hash = ContentHash::from_str_radix(hash, 16).ok()?;
-                Self::Table(Content { hash, len: len.parse().ok()? })
+                Self::File(Content { hash, len: len.parse().ok()? })
             }
             _ => return None,
         };
@@ -60,7 +60,7 @@ impl BackupName {
             Self::Marker => "BACKUP".to_owned(),
             Self::Lock => "LOCK".to_owned(),
             Self::Generation(number) => format!("generation-{number:06}.rlbk"),
-            Self::Table(Content { hash, len }) => format!("{hash:032x}-{len}.table"),
+            Self::File(Content { hash, len }) => format!("{hash:032x}-{len}.data"),
             Self::Temporary => "backup.tmp".to_owned(),
         }
     }

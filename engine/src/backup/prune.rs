@@ -54,7 +54,7 @@ impl Backup {
         for number in self.numbers()? {
             match Generation::read(&*self.fs, &self.directory, number) {
                 Ok(generation) => {
-                    needed.extend(generation.tables.values().map(|table| table.content));
+                    needed.extend(generation.files.values().map(|file| file.content));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "tables are kept, because a generation is damaged");
@@ -64,7 +64,7 @@ impl Backup {
         }
         for entry in self.fs.list(&self.directory)?.iter().filter(|entry| entry.is_file) {
             let unneeded = match BackupName::parse(&entry.name) {
-                Some(BackupName::Table(content)) => all_read && !needed.contains(&content),
+                Some(BackupName::File(content)) => all_read && !needed.contains(&content),
                 Some(BackupName::Temporary) => true,
                 _ => false,
             };

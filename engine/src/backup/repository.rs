@@ -58,11 +58,11 @@ pub struct BackupInfo {
     pub database_id: u64,
     /// The sequence number of the last commit that it holds.
     pub sequence: u64,
-    /// Its table files.
-    pub tables: u64,
-    /// Bytes of its table files.
+    /// Its tables and value files.
+    pub files: u64,
+    /// Bytes of its files.
     pub bytes: u64,
-    /// Bytes of its table files that no earlier generation has.
+    /// Bytes of its files that no earlier generation has.
     pub new_bytes: u64,
 }
 
@@ -70,13 +70,13 @@ pub struct BackupInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackupProgress {
-    /// Table files that are done.
+    /// Files that are done.
     pub files_done: u64,
-    /// Table files in all.
+    /// Files in all.
     pub files_total: u64,
-    /// Bytes of table files that are done; shared files count when they are found to be there.
+    /// Bytes of files that are done; shared files count when they are found to be there.
     pub bytes_done: u64,
-    /// Bytes of table files in all.
+    /// Bytes of files in all.
     pub bytes_total: u64,
 }
 
@@ -196,14 +196,14 @@ impl Progress<'_> {
 
 /// What users see of a generation. `seen` has the tables of all earlier ones, and takes its own.
 pub(super) fn info(generation: &Generation, seen: &mut BTreeSet<Content>) -> BackupInfo {
-    let contents = || generation.tables.values().map(|table| table.content);
+    let contents = || generation.files.values().map(|file| file.content);
     let new = contents().filter(|content| seen.insert(*content)).map(|content| content.len).sum();
     BackupInfo {
         generation: generation.number,
         created: Duration::from_millis(generation.created),
         database_id: generation.database_id,
         sequence: last_sequence(&generation.edits),
-        tables: generation.tables.len() as u64,
+        files: generation.files.len() as u64,
         bytes: contents().map(|content| content.len).sum(),
         new_bytes: new,
     }

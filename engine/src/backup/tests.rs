@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::generation::{Generation, SavedTable};
+use super::generation::{Generation, SavedFile};
 use super::names::{BackupName, Content};
 use crate::error::ErrorKind;
 use crate::key::KeyspaceId;
@@ -14,6 +14,7 @@ use crate::manifest::VersionEdit;
 use crate::manifest::edit::KeyspaceDescriptor;
 use crate::options::KeyspaceOptions;
 use crate::sstable::TableMeta;
+use crate::values::ValueShare;
 
 fn table(number: u64, len: u64) -> TableMeta {
     TableMeta {
@@ -21,6 +22,9 @@ fn table(number: u64, len: u64) -> TableMeta {
         file_bytes: len,
         entries: 3,
         deletions: 1,
+        expiring: 0,
+        half_expired_at: u64::MAX,
+        values: Vec::new(),
         range_tombstones: 0,
         raw_bytes: 90,
         smallest: b"\0\0\0\0a".to_vec(),
@@ -32,7 +36,7 @@ fn table(number: u64, len: u64) -> TableMeta {
 }
 
 fn generation() -> Generation {
-    let content = |hash, len| SavedTable { file_id: 77, content: Content { hash, len } };
+    let content = |hash, len| SavedFile { file_id: 77, content: Content { hash, len } };
     Generation {
         number: 3,
         database_id: 99,
@@ -54,7 +58,7 @@ fn generation() -> Generation {
                 ..VersionEdit::default()
             },
         ],
-        tables: BTreeMap::from([(7, content(1 << 100, 1000)), (11, content(5, 2000))]),
+        files: BTreeMap::from([(7, content(1 << 100, 1000)), (11, content(5, 2000))]),
     }
 }
 
@@ -79,7 +83,7 @@ fn names_round_trip_and_foreign_names_are_left_alone() {
         BackupName::Lock,
         BackupName::Generation(3),
         BackupName::Generation(12_345_678),
-        BackupName::Table(content),
+        BackupName::File(content),
         BackupName::Temporary,
     ] {
         let path = name.path(Path::new("d"));
@@ -93,7 +97,7 @@ fn names_round_trip_and_foreign_names_are_left_alone() {
         "generation-3.rlbk",
         "generation-+00003.rlbk",
         "generation-0000003.rlbk",
-        "abc-4096.table",
+        "abc-4096.data",
         "notes.tmp",
     ] {
         assert_eq!(BackupName::parse(foreign), None, "{foreign}");
@@ -103,7 +107,7 @@ fn names_round_trip_and_foreign_names_are_left_alone() {
 }
 
 fn content_name(content: Content) -> String {
-    let path = BackupName::Table(content).path(Path::new(""));
+    let path = BackupName::File(content).path(Path::new(""));
     path.to_str().unwrap().to_owned()
 }
 
@@ -153,18 +157,33 @@ fn contents_that_do_not_fit_the_edits_are_refused() {
     };
     refused(
         &|changed| {
-            changed.tables.remove(&7);
+            changed.files.remove(&7);
         },
-        "2 tables are named, and 1",
+        "2 files are named, and 1",
     );
     refused(
         &|changed| {
-            let moved = changed.tables.remove(&7).unwrap();
-            changed.tables.insert(8, moved);
+            let moved = changed.files.remove(&7).unwrap();
+            changed.files.insert(8, moved);
         },
         "000007 is named",
     );
-    refused(&|changed| changed.tables.get_mut(&7).unwrap().content.len = 1, "with this length");
+    refused(&|changed| changed.files.get_mut(&7).unwrap().content.len = 1, "with this length");
+    refused(
+        &|changed| {
+            changed.edits[1].added[0].1.values.push(ValueShare { file: 11, bytes: 10 });
+        },
+        "3 files are named, and 2",
+    );
+    refused(
+        &|changed| {
+            let share = ValueShare { file: 12, bytes: 10 };
+            changed.edits[1].added[0].1.values.push(share);
+            let saved = changed.files[&7];
+            changed.files.insert(13, saved);
+        },
+        "value file 000012 is named",
+    );
     refused(&|changed| changed.database_id = 5, "another database");
     refused(&|changed| changed.edits[0].logs_added.push(12), "log segments");
     refused(&|changed| changed.edits[1].added.push((3, table(7, 1000))), "added twice");

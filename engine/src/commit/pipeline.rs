@@ -21,7 +21,7 @@ use crate::kinds::Rules;
 use crate::limits::SEQUENCE_MAX;
 use crate::memtable::{Memtable, Splice};
 use crate::options::Durability;
-use crate::read::view::{FrozenMemtable, ViewCell};
+use crate::read::view::{FrozenMemtable, View, ViewCell};
 use crate::wal::Lsn;
 use crate::wal::entry::payload_hash;
 use crate::wal::segment::SegmentFile;

@@ -173,6 +173,11 @@ impl Table {
         self.file_id
     }
 
+    /// The value files that the table points to.
+    pub(crate) fn value_files(&self) -> &[Arc<ValueFile>] {
+        &self.values
+    }
+
     /// The table's range tombstones.
     pub(crate) fn range_tombstones(&self) -> &Arc<RangeTombstones> {
         &self.tombstones

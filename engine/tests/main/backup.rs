@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustlite_engine::{Backup, Database, Durability, ErrorKind, Result, WriteBatch};
+use rustlite_engine::{
+    Backup, Database, Durability, ErrorKind, KeyspaceOptions, Result, WriteBatch,
+};
 use rustlite_io::{CrashPlan, FaultRule, FileSystem, SimFileSystem};
 
 use crate::oracle::Oracle;
@@ -57,7 +59,7 @@ fn names(sim: &Arc<SimFileSystem>, directory: &str) -> Vec<String> {
 }
 
 fn tables(sim: &Arc<SimFileSystem>) -> Vec<String> {
-    names(sim, BACKUP).into_iter().filter(|name| name.ends_with(".table")).collect()
+    names(sim, BACKUP).into_iter().filter(|name| name.ends_with(".data")).collect()
 }
 
 /// The content of a generation, through a restored database.
@@ -99,7 +101,7 @@ fn each_generation_gives_back_its_moment_and_shares_what_it_can() {
             Runner::new(&db, &mut oracle, generation).run(operations).unwrap();
         }
         let files = sim.list(Path::new(BACKUP)).unwrap();
-        let stored = files.iter().filter(|entry| entry.name.ends_with(".table"));
+        let stored = files.iter().filter(|entry| entry.name.ends_with(".data"));
         assert_eq!(stored.map(|entry| entry.len).sum::<u64>(), new_bytes, "each content once");
         check(&sim, &expected);
         assert_eq!(backup(&sim).retain(3).unwrap(), [1, 2, 3]);
@@ -198,7 +200,7 @@ fn at_every_crash_while_one_is_made_all_earlier_generations_stay_and_the_next_su
         check(&after, &expected);
         let stored: u64 = backup(&after).list().unwrap().iter().map(|info| info.new_bytes).sum();
         let files = after.list(Path::new(BACKUP)).unwrap();
-        let lengths = files.iter().filter(|entry| entry.name.ends_with(".table"));
+        let lengths = files.iter().filter(|entry| entry.name.ends_with(".data"));
         assert_eq!(lengths.map(|entry| entry.len).sum::<u64>(), stored, "{story}: leftovers");
         assert!(!names(&after, BACKUP).contains(&"backup.tmp".to_owned()), "{story}");
     }
@@ -491,11 +493,11 @@ fn a_database_in_memory_is_saved_and_progress_is_told() {
     let heard = std::mem::take(&mut *told.lock().unwrap());
     let (first, last) = (heard[0], heard[heard.len() - 1]);
     assert_eq!((first.files_done, first.bytes_done), (0, 0));
-    assert_eq!((last.files_done, last.bytes_done), (info.tables, info.bytes));
+    assert_eq!((last.files_done, last.bytes_done), (info.files, info.bytes));
     assert!(
         heard
             .iter()
-            .all(|step| { (step.files_total, step.bytes_total) == (info.tables, info.bytes) })
+            .all(|step| { (step.files_total, step.bytes_total) == (info.files, info.bytes) })
     );
     assert!(heard.is_sorted_by_key(|step| (step.bytes_done, step.files_done)));
     for check in [Backup::verify, |backup: &Backup| backup.restore_latest(RESTORED)] {
@@ -504,4 +506,37 @@ fn a_database_in_memory_is_saved_and_progress_is_told() {
         assert_eq!(heard.last().unwrap().bytes_done, info.bytes);
     }
     assert_eq!(dump_all(&open_at(&sim, RESTORED).unwrap()).unwrap(), dump_all(&db).unwrap());
+}
+
+#[test]
+fn large_values_go_with_the_tables_that_point_to_them() {
+    let sim = machine(10);
+    let db = open(&sim, small_options()).unwrap();
+    let options = KeyspaceOptions::new().value_separation_bytes(1000);
+    let blobs = db.create_keyspace("blobs", options).unwrap();
+    let write = |from: u32, fill: u8| {
+        for number in from..from + 40 {
+            blobs.put(format!("{number:03}"), vec![fill; 3000]).unwrap();
+        }
+        db.flush().unwrap();
+        db.wait_for_compactions().unwrap();
+    };
+    write(0, 1);
+    assert!(!Files::of(&sim).names("", ".val").is_empty(), "values are separated");
+    let first = backup(&sim).create(&db).unwrap();
+    let mut expected = BTreeMap::from([(1, dump_all(&db).unwrap())]);
+    write(100, 2);
+    let second = backup(&sim).create(&db).unwrap();
+    expected.insert(2, dump_all(&db).unwrap());
+    assert!(second.new_bytes < second.bytes, "values are shared: {first:?} {second:?}");
+    db.checkpoint("/copy").unwrap();
+    let then = dump_all(&db).unwrap();
+    // Everything that the copies need must stay theirs.
+    write(0, 3);
+    write(100, 4);
+    blobs.compact().unwrap();
+    check(&sim, &expected);
+    let copy = open_at(&sim, "/copy").unwrap();
+    copy.verify().unwrap();
+    assert!(dump_all(&copy).unwrap() == then);
 }

@@ -88,7 +88,9 @@ fn at_every_crash_there_is_a_whole_checkpoint_or_none_and_the_next_attempt_succe
             assert!(result.is_err(), "{story}: it was there");
             let db = open_at(&after, DIRECTORY).unwrap();
             db.checkpoint(CHECKPOINT).unwrap_or_else(|error| panic!("{story}: {error}"));
-            oracle.check_now(&open_at(&after, CHECKPOINT).unwrap()).unwrap();
+            // What was only buffered may be lost to both.
+            let copy = open_at(&after, CHECKPOINT).unwrap();
+            assert!(dump_all(&copy).unwrap() == dump_all(&db).unwrap(), "{story}");
             let left = names(&after, "/");
             assert_eq!(left, ["copy", "db"], "{story}");
             absent += 1;
@@ -144,7 +146,7 @@ fn where_links_are_impossible_tables_are_copied() {
         let (db, oracle) = worked(&sim, 9, 200);
         sim.add_fault(FaultRule::parse(&format!("link sticky error={error}")).unwrap());
         let info = db.checkpoint(CHECKPOINT).unwrap();
-        assert!(info.tables > 0 && info.copied == info.tables, "{error}: {info:?}");
+        assert!(info.files > 0 && info.copied == info.files, "{error}: {info:?}");
         drop(db);
         let after = sim.crash(&CrashPlan::DropUnsynced);
         oracle.check_now(&open_at(&after, CHECKPOINT).unwrap()).unwrap();

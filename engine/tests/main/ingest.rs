@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustlite_engine::{
-    Database, Durability, ErrorKind, IngestInfo, IsolationLevel, Options, TransactionOptions,
+    Database, Durability, ErrorKind, IngestInfo, IsolationLevel, KeyspaceOptions, Options,
+    TransactionOptions,
 };
 use rustlite_io::{CrashPlan, FaultRule, SimFileSystem};
 
@@ -411,4 +412,29 @@ fn transactions_conflict_with_an_ingest_of_what_they_rely_on_and_with_no_other()
         after.commit().unwrap();
         assert_eq!(db.get("m").unwrap(), Some(b"2".to_vec()));
     }
+}
+
+#[test]
+fn an_ingest_follows_the_rules_of_its_keyspace() {
+    let sim = machine(8);
+    let db = open(&sim, small_options()).unwrap();
+    let options = KeyspaceOptions::new().default_ttl(Duration::from_secs(100));
+    let cache = db.create_keyspace("cache", options).unwrap();
+    let options = KeyspaceOptions::new().value_separation_bytes(1000);
+    let blobs = db.create_keyspace("blobs", options).unwrap();
+    let items: Table = items(1, 50).into_keys().map(|key| (key, vec![7; 2000])).collect();
+    for space in [&cache, &blobs] {
+        space.ingest(&items).unwrap();
+        assert_eq!(dump(space).unwrap(), items);
+    }
+    // Values move to value files when tables are written again.
+    blobs.put("key-0000", vec![7; 2000]).unwrap();
+    blobs.compact().unwrap();
+    assert_eq!(dump(&blobs).unwrap(), items);
+    assert!(!Files::of(&sim).names("", ".val").is_empty());
+    sim.sim_clock().unwrap().advance(Duration::from_secs(101));
+    assert_eq!(dump(&cache).unwrap(), Table::new(), "they have expired");
+    cache.compact().unwrap();
+    assert_eq!(dump(&blobs).unwrap(), items);
+    db.verify().unwrap();
 }

@@ -5,9 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-mod compaction_filter;
 mod backup;
 mod checkpoint;
+mod compaction_filter;
 mod concurrency;
 mod corruption;
 mod crash_points;
@@ -16,8 +16,8 @@ mod expiry;
 mod faults;
 mod hermitage;
 mod history;
-mod large_values;
 mod ingest;
+mod large_values;
 mod log_shapes;
 mod merge;
 mod model;

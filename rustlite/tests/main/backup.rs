@@ -57,7 +57,7 @@ fn a_checkpoint_is_linked_and_independent() {
         work(&db, &mut model, 1, 8000);
         let directory = beside(setup, "checkpoint");
         let info = db.checkpoint(&directory).unwrap();
-        assert!(info.tables > 1 && info.copied == 0, "{info:?}");
+        assert!(info.files > 1 && info.copied == 0, "{info:?}");
         let linked = picture(&directory).into_keys().filter(|path| {
             path.extension().is_some_and(|extension| extension == "sst")
                 && path.metadata().unwrap().nlink() == 2
@@ -97,7 +97,7 @@ fn a_checkpoint_on_another_file_system_is_copied() {
     work(&db, &mut model, 5, 8000);
     let directory = elsewhere.path().join("checkpoint");
     let info = db.checkpoint(&directory).unwrap();
-    assert!(info.tables > 1 && info.copied == info.tables, "{info:?}");
+    assert!(info.files > 1 && info.copied == info.files, "{info:?}");
     db.close().unwrap();
     open_and_compare(&setup, &directory, &model);
 }
@@ -135,7 +135,7 @@ fn generations_are_restored_and_a_flipped_byte_is_named() {
         );
         let table = picture(&directory)
             .into_keys()
-            .find(|path| path.extension().is_some_and(|extension| extension == "table"))
+            .find(|path| path.extension().is_some_and(|extension| extension == "data"))
             .unwrap();
         let good = std::fs::read(&table).unwrap();
         let mut bad = good.clone();
