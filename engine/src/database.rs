@@ -525,12 +525,23 @@ impl Handle {
         })
     }
 
-    pub(crate) fn flush(&self) -> Result<()> {
+    /// An error if the database is closed or was opened read-only.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        self.check_not_read_only()
+    }
+
+    fn check_not_read_only(&self) -> Result<()> {
         if self.core.options.read_only {
             return Err(Error::new(ErrorKind::ReadOnly, "the database was opened read-only"));
         }
-        self.core.pipeline.freeze_active()?;
-        self.core.pipeline.wait_until_flushed()
+        Ok(())
+    }
+
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_not_read_only()?;
+        let up_to = self.core.pipeline.freeze_active()?;
+        self.core.pipeline.wait_until_flushed(up_to)
     }
 
     pub(crate) fn compact(&self, range: &KeyRange) -> Result<()> {

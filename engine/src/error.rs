@@ -19,9 +19,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// A key, value, batch, name or option is outside its limits. Correct the call.
     InvalidArgument,
-    /// The directory does not exist and creating it was not asked for.
+    /// The directory does not exist and creating it was not asked for; or there is no such generation of a backup, no such named
+    /// snapshot, or nobody has kept the state asked for.
     NotFound,
-    /// There is a database already, and `error_if_exists` was set.
+    /// There is a database already, and `error_if_exists` was set; or something is where a checkpoint or restored database
+    /// should go, or a snapshot has that name.
     AlreadyExists,
     /// The directory holds something, but not a database.
     NotADatabase,

@@ -71,6 +71,12 @@ impl Trailer {
         Self(sequence << 8 | 0xff)
     }
 
+    /// The same kind with another sequence number.
+    pub(crate) fn with_sequence(self, sequence: Sequence) -> Self {
+        debug_assert!(sequence <= SEQUENCE_MAX, "sequence {sequence} out of range");
+        Self(sequence << 8 | (self.0 & 0xff))
+    }
+
     /// The sequence number.
     pub(crate) fn sequence(self) -> Sequence {
         self.0 >> 8

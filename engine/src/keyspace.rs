@@ -382,10 +382,11 @@ impl std::fmt::Debug for Keyspace {
 /// Name of the keyspace that exists from the start.
 pub(crate) const DEFAULT_NAME: &str = "default";
 
-pub(crate) fn check_name(name: &str) -> Result<()> {
+/// The rules for the name of a `what`.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX || name.contains('\0') {
         return Err(Error::invalid(format!(
-            "a keyspace name has 1 to {KEYSPACE_NAME_BYTES_MAX} bytes and no NUL"
+            "a {what} has 1 to {KEYSPACE_NAME_BYTES_MAX} bytes and no NUL"
         )));
     }
     Ok(())

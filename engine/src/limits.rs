@@ -21,6 +21,9 @@ pub(crate) const OPERATOR_NAME_BYTES_MAX: usize = 256;
 /// Most keyspaces alive at once.
 pub const KEYSPACES_MAX: usize = 65_536;
 
+/// Most named snapshots at once.
+pub const NAMED_SNAPSHOTS_MAX: usize = 1024;
+
 /// Bytes of the keyspace id in front of every key.
 pub(crate) const KEYSPACE_PREFIX_BYTES: usize = 4;
 

@@ -430,7 +430,7 @@ impl Options {
             }
         }
         for (index, filter) in self.compaction_filters.iter().enumerate() {
-            check_name(&filter.keyspace)?;
+            check_name("keyspace name", &filter.keyspace)?;
             let mut others = self.compaction_filters.iter().take(index);
             if others.any(|other| other.keyspace == filter.keyspace) {
                 let name = &filter.keyspace;

@@ -11,6 +11,7 @@ use crate::read::get::{Found, lookup};
 use crate::read::iter::{Cursor, Iter, ReadPoint, bounded_range, keyspace_range, prefix_range};
 use crate::read::multi_get::multi_get;
 use crate::read::pinned::PinnedValue;
+use crate::read::snapshot::SnapshotGuard;
 
 /// The database as it was at one moment: every read through it sees the same state, whatever is written since.
 ///
@@ -35,7 +36,11 @@ pub struct Snapshot {
 impl Snapshot {
     pub(crate) fn take(core: &Core) -> Self {
         // Registered first, so that nothing it sees can be dropped; then the view, which holds at least all that it sees.
-        let guard = core.snapshot();
+        Self::of(core, core.snapshot())
+    }
+
+    /// A snapshot of the sequence number that is registered.
+    pub(crate) fn of(core: &Core, guard: SnapshotGuard) -> Self {
         let sequence = guard.sequence();
         let view = core.views.load();
         let point = ReadPoint::new(view, sequence, Some(Arc::new(guard)));

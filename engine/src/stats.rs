@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::core::Core;
 use crate::limits::LEVELS;
+use crate::read::snapshot::SnapshotHolder;
 
 /// Size of one level of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,10 +56,14 @@ pub struct Stats {
     pub value_garbage_bytes: u64,
     /// Live snapshots.
     pub snapshots: usize,
-    /// The oldest sequence number that a snapshot holds.
+    /// The oldest sequence number that a snapshot holds, named ones included.
     pub oldest_snapshot: Option<u64>,
+    /// Who holds snapshots, oldest first: what they need is kept by compactions.
+    pub snapshot_holders: Vec<SnapshotHolder>,
     /// Bytes of batches that were committed.
     pub user_bytes_written: u64,
+    /// Bytes of tables that ingests added.
+    pub ingest_bytes_written: u64,
     /// Memtables flushed.
     pub flushes: u64,
     /// Bytes of tables and value files that flushes wrote.
@@ -117,7 +122,9 @@ impl Stats {
             value_garbage_bytes: values.garbage_bytes,
             snapshots,
             oldest_snapshot,
+            snapshot_holders: core.snapshots.holders(),
             user_bytes_written: count(&counters.user_bytes_written),
+            ingest_bytes_written: count(&counters.ingest_bytes_written),
             flushes: count(&counters.flushes),
             flush_bytes_written: count(&counters.flush_bytes_written),
             compactions: count(&counters.compactions),
@@ -174,6 +181,12 @@ impl fmt::Display for Stats {
             line("value files", format!("{}; {all}, {garbage} of it garbage", self.value_files))?;
         }
         line("snapshots", self.snapshots.to_string())?;
+        for holder in &self.snapshot_holders {
+            let name = holder.name.as_deref().unwrap_or("(not named)");
+            let (count, sequence, age) = (holder.count, holder.sequence, holder.age.as_secs());
+            line("  held by", format!("{name}: {count} at sequence {sequence} for {age} s"))?;
+        }
+        line("ingests", format!("{} written", mib(self.ingest_bytes_written)))?;
         line("flushes", format!("{}; {} written", self.flushes, mib(self.flush_bytes_written)))?;
         line(
             "compactions",

@@ -68,6 +68,9 @@ pub trait FileSystem: Send + Sync + Debug + 'static {
     /// Removes a file. Maps and open files keep working.
     fn remove(&self, path: &Path) -> Result<()>;
 
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> Result<()>;
+
     /// Replaces `to` by `from` atomically. Durable after [`sync_dir`](Self::sync_dir).
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 

@@ -28,6 +28,23 @@ fn main() -> Result<(), Error> {
     let before = db.snapshot()?;
     db.clear()?;
     println!("now {} accounts, then {}", db.iter()?.count(), before.iter().count());
+
+    // One with a name outlives the process: it is kept until it is dropped.
+    write_balances(&db, 120, 180)?;
+    db.create_named_snapshot("end of day")?;
+    write_balances(&db, 0, 300)?;
+    db.close()?;
+    drop((db, before));
+    let db = Database::open(&directory)?;
+    let then = db.named_snapshot("end of day")?;
+    println!("alice had {} at the end of the day", balance(then.get("alice")?));
+    for holder in db.stats()?.snapshot_holders {
+        println!("held: {:?} at sequence number {}", holder.name, holder.sequence);
+    }
+    drop(then);
+    db.drop_named_snapshot("end of day")?;
+    let freed = db.gc()?;
+    println!("{} bytes of tables, {} before", freed.table_bytes_after, freed.table_bytes_before);
     db.close()?;
     std::fs::remove_dir_all(&directory).ok();
     Ok(())

@@ -46,3 +46,7 @@ pub use rustlite_engine::{
     OperatorError, Options, PinnedValue, Result, Savepoint, Snapshot, Stats, Transaction,
     TransactionCommit, TransactionOptions, U64Add, VALUE_BYTES_MAX, WriteBatch, WriteOptions,
 };
+pub use rustlite_engine::{
+    Backup, BackupInfo, BackupProgress, CheckpointInfo, GcInfo, Ingest, IngestInfo,
+    NAMED_SNAPSHOTS_MAX, NamedSnapshot, SnapshotHolder,
+};

@@ -17,6 +17,9 @@
 //! acknowledged while bytes before it are not durable. So a frame is used only when nothing stored is unsynced; a `Sync` batch that
 //! finds unsynced stores is stored too and synced with them; a `Buffered` batch that finds frames in flight joins the next frame.
 //!
+//! **Tables as a commit** ([`hold`]). An ingest brings finished tables. Writers are held back and the memtables flushed, so that
+//! nothing older is in memory or in the log; then its one sequence number is used in the manifest instead of the log.
+//!
 //! **Failure.** A failed log write or sync poisons the pipeline: every waiter and every later write gets the first cause, nothing
 //! later becomes visible, reads go on. A full disk is noticed when a segment is prepared, before anything is placed: that write fails,
 //! and later ones succeed once there is space.
@@ -29,6 +32,7 @@
 pub(crate) mod driver;
 pub(crate) mod future;
 pub(crate) mod gather;
+mod hold;
 pub(crate) mod log_writer;
 pub(crate) mod pipeline;
 pub(crate) mod publish;

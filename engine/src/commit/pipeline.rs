@@ -21,7 +21,7 @@ use crate::kinds::Rules;
 use crate::limits::SEQUENCE_MAX;
 use crate::memtable::{Memtable, Splice};
 use crate::options::Durability;
-use crate::read::view::{FrozenMemtable, ViewCell};
+use crate::read::view::{FrozenMemtable, View, ViewCell};
 use crate::wal::Lsn;
 use crate::wal::entry::payload_hash;
 use crate::wal::segment::SegmentFile;
@@ -53,7 +53,7 @@ pub(crate) struct CommitTerms<'c> {
 
 /// The one write path.
 pub(crate) struct CommitPipeline {
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     state: Mutex<State>,
     views: Arc<ViewCell>,
     limits: CommitLimits,
@@ -66,7 +66,7 @@ pub(crate) struct CommitPipeline {
     /// Why flushes cannot make room at the moment (a full disk, say). Writers that would have to wait get it instead.
     flush_error: Mutex<Option<Error>>,
     /// Signalled with the commit lock when a memtable was flushed or flushing failed.
-    room: Condvar,
+    pub(super) room: Condvar,
     /// Called (under the commit lock) when there is a memtable to flush or a segment to prepare.
     wake_background: Box<dyn Fn() + Send + Sync>,
     /// Wakes the thread that leads for commits behind futures.
@@ -74,9 +74,9 @@ pub(crate) struct CommitPipeline {
     gathering: Arc<Gathering>,
 }
 
-struct State {
-    next_sequence: Sequence,
-    next_ticket: Ticket,
+pub(super) struct State {
+    pub(super) next_sequence: Sequence,
+    pub(super) next_ticket: Ticket,
     log: Option<LogWriter>,
     /// Where the log stood when the active memtable was begun.
     memtable_begin: Lsn,
@@ -85,7 +85,9 @@ struct State {
     /// The set of indexes in force.
     index_generation: u64,
     /// Footprints of the newest commits, once a transaction has begun.
-    recent: Option<RecentWrites>,
+    pub(super) recent: Option<RecentWrites>,
+    /// True while tables are committed: writers wait.
+    pub(super) held: bool,
 }
 
 /// What the pipeline starts from.
@@ -130,7 +132,7 @@ struct Placing<'a> {
 
 /// Why a commit could not be enqueued right now.
 enum NotYet {
-    /// The memtable is full and the flush is behind.
+    /// The memtable is full and the flush is behind, or writers are held.
     Memory,
     /// Too many commits are in flight.
     Tickets,
@@ -150,6 +152,7 @@ impl CommitPipeline {
                 refusal: start.refusal,
                 index_generation: start.index_generation,
                 recent: None,
+                held: false,
             }),
             views: start.views,
             limits: start.limits,
@@ -166,7 +169,7 @@ impl CommitPipeline {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -334,7 +337,7 @@ impl CommitPipeline {
         }
     }
 
-    fn check_writable(&self, state: &State) -> Result<()> {
+    pub(super) fn check_writable(&self, state: &State) -> Result<()> {
         if let Some(first) = self.poison.get() {
             return Err(Error::poisoned(first));
         }
@@ -349,6 +352,9 @@ impl CommitPipeline {
         let &Placing { batch, payload_hash, sync, waiter, .. } = placing;
         if !self.publisher.has_room(state.next_ticket) {
             return Ok(Err(NotYet::Tickets));
+        }
+        if state.held {
+            return Ok(Err(NotYet::Memory));
         }
         let Some(memtable) = self.memtable_with_room(state)? else {
             return Ok(Err(NotYet::Memory));
@@ -576,33 +582,46 @@ impl CommitPipeline {
             && self.lock().log.as_mut().is_some_and(|log| log.is_sync_running())
     }
 
-    /// Freezes the active memtable if it holds anything, so that a flush will write it.
+    /// Freezes the active memtable if it holds anything that was there before the call, so that a flush will write it. Gives the newest
+    /// sequence number of the newest memtable that [`wait_until_flushed`](Self::wait_until_flushed) has to wait for.
     ///
     /// # Errors
     /// As for a write that finds memory full.
-    pub(crate) fn freeze_active(&self) -> Result<()> {
+    pub(crate) fn freeze_active(&self) -> Result<Sequence> {
         let mut state = self.lock();
+        let last = state.next_sequence - 1;
         loop {
-            let (active, frozen) =
-                self.views.with(|view| (Arc::clone(&view.active), view.frozen.len()));
+            let (active, frozen, holder) = self.views.with(|view| {
+                let mut oldest_first = view.frozen.iter().rev().map(|frozen| frozen.last_sequence);
+                let holder = oldest_first.find(|&newest| newest >= last);
+                (Arc::clone(&view.active), view.frozen.len(), holder)
+            });
+            // A writer has frozen it, perhaps while this call waited, and perhaps with more in it.
+            if let Some(newest) = holder {
+                return Ok(newest);
+            }
             if active.is_empty() {
-                return Ok(());
+                return Ok(last);
             }
             if let Some(first) = self.poison.get() {
                 return Err(Error::poisoned(first));
             }
             if frozen + 2 <= self.limits.memtables_max {
                 self.freeze(&mut state)?;
-                return Ok(());
+                return Ok(state.next_sequence - 1);
             }
             state = self.wait_for_room(state)?;
         }
     }
 
-    /// Waits until everything that was frozen is flushed.
-    pub(crate) fn wait_until_flushed(&self) -> Result<()> {
+    /// Waits until every memtable is flushed whose newest sequence number is at most `up_to`. What writers freeze meanwhile does not
+    /// count, or this would never end while they are quick.
+    pub(crate) fn wait_until_flushed(&self, up_to: Sequence) -> Result<()> {
         let mut state = self.lock();
-        while self.views.with(|view| !view.frozen.is_empty()) {
+        let is_waiting = |view: &Arc<View>| {
+            view.frozen.last().is_some_and(|oldest| oldest.last_sequence <= up_to)
+        };
+        while self.views.with(is_waiting) {
             if let Some(first) = self.poison.get() {
                 return Err(Error::poisoned(first));
             }
@@ -672,6 +691,9 @@ impl CommitPipeline {
         let last = {
             let mut state = self.lock();
             state.refusal = Some(Error::new(ErrorKind::Closed, "the database is closed"));
+            while state.held {
+                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
             state.next_sequence - 1
         };
         self.wait_visible(last);

@@ -25,7 +25,7 @@ const OVERHEAD_BYTES: usize = 128;
 pub(crate) struct Footprint {
     /// Each full key behind its length as four bytes.
     keys: Vec<u8>,
-    /// Deleted ranges: inclusive start, exclusive end.
+    /// Ranges that were deleted or ingested: inclusive start, exclusive end.
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -44,6 +44,11 @@ impl Footprint {
         footprint
     }
 
+    /// Of a commit that may have written any key of these ranges: inclusive start, exclusive end.
+    pub(crate) fn of_ranges(ranges: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+        Self { keys: Vec::new(), ranges }
+    }
+
     /// The keys written.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = self.keys.as_slice();
@@ -55,7 +60,7 @@ impl Footprint {
         })
     }
 
-    /// The ranges deleted.
+    /// The ranges deleted or ingested.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.ranges.iter().map(|(start, end)| (start.as_slice(), end.as_slice()))
     }

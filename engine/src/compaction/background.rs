@@ -20,18 +20,20 @@ use crate::compaction::output::{NewTable, OutputContext};
 use crate::compaction::picker::{
     Bounds, Cursors, PickerInput, RangePick, Rewrite, pick, pick_range,
 };
-use crate::compaction::plan::{Plan, Running};
+use crate::compaction::plan::{KeyRange as KeySpan, Plan, Running};
 use crate::compaction::retention::Retention;
 use crate::compaction::targets;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::FileNumber;
-use crate::key::KeyspaceId;
+use crate::key::{KeyspaceId, Sequence};
+use crate::limits::LEVELS;
 use crate::manifest::{Version, VersionEdit};
 use crate::options::Durability;
 use crate::read::view::{FrozenMemtable, View, ViewCell};
 use crate::read::visible::KeyRange;
-use crate::sstable::Table;
+use crate::sstable::{Table, TableMeta};
+use crate::wal::Lsn;
 
 /// How long a thread without work sleeps at most.
 const IDLE: Duration = Duration::from_secs(1);
@@ -219,6 +221,16 @@ pub(crate) fn compact_range(core: &Core, range: &KeyRange) -> Result<()> {
     }
 }
 
+/// The lowest level for a table that is newer than everything: nothing of its range may lie above or beside it.
+fn ingest_level(version: &Version, running: &Running, meta: &TableMeta) -> usize {
+    let range = KeySpan::of(meta);
+    if running.touches(&range) {
+        return 0;
+    }
+    let free = |level: &usize| range.overlapping_in(version, *level).is_empty();
+    (0..LEVELS).take_while(free).last().unwrap_or(0)
+}
+
 /// Waits until no compaction is running and none is due.
 pub(crate) fn wait_until_settled(core: &Core) -> Result<()> {
     loop {
@@ -352,6 +364,61 @@ impl Core {
             tables.iter().map(|new| Table::open(&self.env, &new.meta)).collect();
         edit.added = tables.iter().map(|new| (level, new.meta.clone())).collect();
         self.apply(edit, opened?, flushed)
+    }
+
+    /// Makes the tables of an ingest part of the database, with `sequence` for all of their records, each in the lowest level that fits.
+    /// Nothing is in memory, and nothing in the log below `log_end` is needed.
+    pub(crate) fn install_ingested(
+        &self,
+        tables: Vec<NewTable>,
+        mut opened: Vec<Arc<Table>>,
+        sequence: Sequence,
+        log_end: Lsn,
+    ) -> Result<()> {
+        for table in &mut opened {
+            let table = Arc::get_mut(table)
+                .ok_or_else(|| Error::internal("a table is shared before it is installed"))?;
+            table.set_sequence(sequence);
+        }
+        let given = |meta: &TableMeta| TableMeta {
+            smallest_sequence: sequence,
+            largest_sequence: sequence,
+            ..meta.clone()
+        };
+        let levels = self.reserve_levels(&tables);
+        let metas = tables.iter().map(|new| given(&new.meta));
+        let edit = VersionEdit {
+            added: levels.into_iter().zip(metas).collect(),
+            log_start: self.pool.as_ref().map(|_| log_end),
+            last_sequence: Some(sequence),
+            ..VersionEdit::default()
+        };
+        let result = self.apply(edit, opened, None);
+        let mut state = self.compactions();
+        tables.iter().for_each(|new| state.running.release(new.meta.number));
+        drop(state);
+        self.signals.wake();
+        result.inspect_err(|error| {
+            // Whether the edit is in force decides which sequence number the log goes on with. Only reopening can tell.
+            self.pipeline.fail(error.clone().context("cannot record an ingest"));
+        })?;
+        let bytes = tables.iter().map(|new| new.meta.file_bytes).sum();
+        self.counters.ingest_bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// For each of these new tables the lowest level that fits. No compaction begins that could write to its place there before it is
+    /// released.
+    fn reserve_levels(&self, tables: &[NewTable]) -> Vec<usize> {
+        let mut state = self.compactions();
+        let version = self.versions.current();
+        // All first: what is reserved for one must not count as running for the next.
+        let levels: Vec<usize> =
+            tables.iter().map(|new| ingest_level(&version, &state.running, &new.meta)).collect();
+        for (new, &level) in tables.iter().zip(&levels) {
+            state.running.reserve(new.meta.number, level, KeySpan::of(&new.meta));
+        }
+        levels
     }
 
     /// Makes an edit durable and shows readers what comes of it.

@@ -28,6 +28,11 @@ pub(crate) struct NewTable {
 }
 
 impl NewTable {
+    /// A table without value files.
+    pub(crate) fn new(meta: TableMeta, pending: PendingFile) -> Self {
+        Self { meta, _pending: pending, values: Vec::new() }
+    }
+
     /// Bytes that were written, value files included.
     pub(crate) fn bytes_written(&self) -> u64 {
         self.meta.file_bytes + self.values.iter().map(|values| values.file_bytes).sum::<u64>()

@@ -248,6 +248,16 @@ impl Running {
         }
     }
 
+    /// Keeps a place in a level free for the table `number`.
+    pub(crate) fn reserve(&mut self, number: FileNumber, level: usize, range: KeyRange) {
+        self.plans.insert(number, RunningPlan { output_level: level, range });
+    }
+
+    /// Gives up the place that was reserved for the table.
+    pub(crate) fn release(&mut self, number: FileNumber) {
+        self.plans.remove(&number);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.plans.is_empty()
     }
@@ -259,6 +269,11 @@ impl Running {
     /// True if the table is an input of a running plan.
     pub(crate) fn is_busy(&self, number: FileNumber) -> bool {
         self.tables.contains(&number)
+    }
+
+    /// True if a running plan reads or writes anything of the range.
+    pub(crate) fn touches(&self, range: &KeyRange) -> bool {
+        self.plans.values().any(|running| running.range.overlaps(range))
     }
 
     /// True if the plan shares a table with a running one, or would write where a running one writes.

@@ -69,8 +69,7 @@ impl IndexSource {
 
     fn check(&self) -> Result<()> {
         match self {
-            Self::Extractor(name) => check_name(name)
-                .map_err(|error| error.context("the name of an extractor is one like these")),
+            Self::Extractor(name) => check_name("extractor name", name),
             Self::KeyBytes(range) | Self::ValueBytes(range) => range.check(),
             Self::Manual => Ok(()),
         }

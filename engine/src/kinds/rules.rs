@@ -151,6 +151,11 @@ impl Rules {
         }
     }
 
+    /// How long a plain put of the keyspace lives; 0 for ever.
+    pub(crate) fn lifetime(&self, keyspace: KeyspaceId) -> Millis {
+        self.of(keyspace).default_ttl_ms
+    }
+
     /// The rules of a keyspace.
     pub(crate) fn of(&self, keyspace: KeyspaceId) -> KeyspaceRules {
         let keyspaces = self.keyspaces.read().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,8 @@
 //! tag 15 table removed       level | number (varints)
 //! tag 19 log segment added   number (varint)   recovery must find it
 //! tag 21 log segment removed number (varint)   recovery ignores it
+//! tag 25 snapshot named      sequence | created (varints; created in milliseconds since the Unix epoch) | name (the rest)
+//! tag 27 snapshot dropped    name
 //! tag 17 table added         level | number | file bytes | entries | deletions | range tombstones | raw bytes | flags
 //!                            | smallest sequence | sequence span (varints) | smallest key | largest key (length-prefixed)
 //!                            flags: bit 0 = the largest key itself is not covered
@@ -34,6 +36,8 @@
 //!                            3 = values of this length or more are separated (varint)
 //! ```
 
+use std::time::Duration;
+
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::file_name::FileNumber;
 use crate::index::definition::IndexDefinition;
@@ -44,6 +48,7 @@ use crate::limits::{
     VALUE_BYTES_MAX,
 };
 use crate::options::{Compression, KeyspaceOptions, check_operator_name};
+use crate::read::snapshot::NamedSnapshot;
 use crate::sstable::meta::TableMeta;
 use crate::values::SEPARATION_BYTES_MIN;
 use crate::values::format::{decode_shares, encode_shares};
@@ -60,6 +65,9 @@ const TAG_TABLE_REMOVED: u64 = 15;
 const TAG_TABLE_ADDED: u64 = 17;
 const TAG_LOG_ADDED: u64 = 19;
 const TAG_LOG_REMOVED: u64 = 21;
+const TAG_SNAPSHOT_NAMED: u64 = 25;
+const TAG_SNAPSHOT_DROPPED: u64 = 27;
+
 const TAG_KEYSPACE_SETTINGS: u64 = 23;
 const TAG_INDEX_CREATED: u64 = 29;
 
@@ -108,6 +116,10 @@ pub(crate) struct VersionEdit {
     /// No keyspace has or had this id or a larger one.
     pub(crate) next_keyspace: Option<u32>,
     pub(crate) database_id: Option<u64>,
+    /// Snapshots that are kept until they are dropped.
+    pub(crate) snapshots_named: Vec<NamedSnapshot>,
+    /// Names of snapshots that are kept no longer.
+    pub(crate) snapshots_dropped: Vec<String>,
 }
 
 /// Why bytes are not an edit.
@@ -157,6 +169,12 @@ impl VersionEdit {
             [(TAG_LOG_REMOVED, &self.logs_removed), (TAG_LOG_ADDED, &self.logs_added)]
         {
             logs.iter().for_each(|&number| put_numbers(out, tag, &[number]));
+        }
+        for name in &self.snapshots_dropped {
+            put_field(out, TAG_SNAPSHOT_DROPPED, name.as_bytes());
+        }
+        for snapshot in &self.snapshots_named {
+            put_field(out, TAG_SNAPSHOT_NAMED, &encode_snapshot(snapshot));
         }
         for &(level, number) in &self.removed {
             put_numbers(out, TAG_TABLE_REMOVED, &[level as u64, number]);
@@ -213,6 +231,8 @@ impl VersionEdit {
             TAG_LOG_REMOVED => {
                 self.logs_removed.push(number(field, FILE_NUMBER_MAX, "log number")?);
             }
+            TAG_SNAPSHOT_NAMED => self.snapshots_named.push(decode_snapshot(field)?),
+            TAG_SNAPSHOT_DROPPED => self.snapshots_dropped.push(name(field, "snapshot name")?),
             unknown if unknown % 2 == 1 => {
                 return Err(EditError::Unsupported(format!("manifest field {unknown}")));
             }
@@ -250,6 +270,27 @@ fn level(field: &mut Decoder<'_>) -> Result<usize, EditError> {
     field.varint_max(LEVELS - 1).ok_or(EditError::Corrupt("level"))
 }
 
+/// A name, which takes the rest of the field.
+fn name(field: &mut Decoder<'_>, what: &'static str) -> Result<String, EditError> {
+    let name = field.take(field.remaining()).unwrap_or_default();
+    let name = std::str::from_utf8(name).ok().filter(|name| check_name("name", name).is_ok());
+    Ok(name.ok_or(EditError::Corrupt(what))?.to_owned())
+}
+
+fn encode_snapshot(snapshot: &NamedSnapshot) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, snapshot.sequence);
+    put_varint(&mut out, snapshot.created.as_millis() as u64);
+    out.extend_from_slice(snapshot.name.as_bytes());
+    out
+}
+
+fn decode_snapshot(field: &mut Decoder<'_>) -> Result<NamedSnapshot, EditError> {
+    let sequence = number(field, SEQUENCE_MAX, "sequence of a snapshot")?;
+    let created = Duration::from_millis(number(field, u64::MAX, "time of a snapshot")?);
+    Ok(NamedSnapshot { name: name(field, "snapshot name")?, sequence, created })
+}
+
 fn encode_keyspace(keyspace: &KeyspaceDescriptor) -> Vec<u8> {
     let mut out = Vec::new();
     put_varint(&mut out, u64::from(keyspace.id.0));
@@ -278,9 +319,7 @@ fn decode_keyspace(field: &mut Decoder<'_>) -> Result<KeyspaceDescriptor, EditEr
     let bits = field.varint_max(32).ok_or(EditError::Corrupt("filter bits per key"))?;
     let block_bytes = field.varint_max(BLOCK_BYTES_MAX).filter(|&bytes| bytes >= 512);
     let block_bytes = block_bytes.ok_or(EditError::Corrupt("block bytes"))?;
-    let name = field.take(field.remaining()).unwrap_or_default();
-    let name = std::str::from_utf8(name).ok().filter(|name| check_name(name).is_ok());
-    let name = name.ok_or(EditError::Corrupt("keyspace name"))?.to_owned();
+    let name = name(field, "keyspace name")?;
     let options = KeyspaceOptions::new()
         .compression(compression)
         .filter_bits_per_key(bits as u32)

@@ -22,11 +22,13 @@
 //! * [`reader`]: the same, read and judged.
 //! * [`run`] and [`version`]: open tables by level, immutable, for readers and compactions.
 //! * [`set`]: the one place where edits are applied; [`change`] checks them first, [`recover`] begins with the tables of a manifest.
+//! * [`named`]: named snapshots, which are part of the manifest.
 //! * [`obsolete`]: which files nobody needs any more.
 
 mod change;
 pub(crate) mod edit;
 pub(crate) mod log;
+pub(crate) mod named;
 pub(crate) mod obsolete;
 pub(crate) mod reader;
 mod recover;

@@ -48,9 +48,9 @@ pub(crate) struct VersionSet<T = Table> {
     current: Mutex<Current<T>>,
 }
 
-struct Current<T> {
+pub(super) struct Current<T> {
     version: Arc<Version<T>>,
-    facts: Facts,
+    pub(super) facts: Facts,
 }
 
 impl<T> VersionSet<T> {
@@ -136,6 +136,21 @@ impl<T> VersionSet<T> {
         Arc::clone(&self.lock_current().version)
     }
 
+    /// The version in force, and edits that say from nothing what the database consists of, its log left out: the state after
+    /// `last_sequence`, which is that of a prefix of all commits, because memtables are flushed whole and in
+    /// their order.
+    pub(crate) fn image(&self) -> (Arc<Version<T>>, Vec<VersionEdit>) {
+        let (version, mut facts) = {
+            let current = self.lock_current();
+            (Arc::clone(&current.version), current.facts.clone())
+        };
+        facts.logs.clear();
+        // After the version: no table of it has this number or a larger one.
+        facts.next_file = self.next_file.load(Ordering::Relaxed);
+        let edits = facts.snapshot(version.tables().map(|(level, table)| (level, &table.meta)));
+        (version, edits)
+    }
+
     /// A number that no file of the database has or had.
     pub(crate) fn new_file_number(&self) -> FileNumber {
         self.next_file.fetch_add(1, Ordering::Relaxed)
@@ -216,7 +231,7 @@ impl<T> VersionSet<T> {
         name: &str,
         options: KeyspaceOptions,
     ) -> Result<KeyspaceDescriptor> {
-        check_name(name)?;
+        check_name("keyspace name", name)?;
         options.validate()?;
         let mut writer = self.writer()?;
         let next = {
@@ -251,8 +266,7 @@ impl<T> VersionSet<T> {
         name: &str,
         definition: IndexDefinition,
     ) -> Result<KeyspaceDescriptor> {
-        check_name(name)
-            .map_err(|error| error.context("the name of an index is one like these"))?;
+        check_name("index name", name)?;
         definition.check()?;
         let mut writer = self.writer()?;
         let (next, options) = {
@@ -309,7 +323,7 @@ impl<T> VersionSet<T> {
         Ok(version)
     }
 
-    fn apply_locked(
+    pub(super) fn apply_locked(
         &self,
         writer: &mut Option<ManifestWriter>,
         edit: VersionEdit,
@@ -438,14 +452,14 @@ impl<T> VersionSet<T> {
         Ok(orphans)
     }
 
-    fn writer(&self) -> Result<MutexGuard<'_, Option<ManifestWriter>>> {
+    pub(super) fn writer(&self) -> Result<MutexGuard<'_, Option<ManifestWriter>>> {
         self.writer.lock().map_err(|_| {
             let panic = Error::new(ErrorKind::Internal, "a panic interrupted a change of tables");
             Error::poisoned(&panic)
         })
     }
 
-    fn lock_current(&self) -> MutexGuard<'_, Current<T>> {
+    pub(super) fn lock_current(&self) -> MutexGuard<'_, Current<T>> {
         // Replaced as a whole, never half changed.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }

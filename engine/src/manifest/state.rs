@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::file_name::FileNumber;
 use crate::key::{KeyspaceId, Sequence};
-use crate::limits::KEYSPACES_MAX;
+use crate::limits::{KEYSPACES_MAX, NAMED_SNAPSHOTS_MAX};
 use crate::manifest::edit::{FILE_NUMBER_MAX, KeyspaceDescriptor, VersionEdit};
+use crate::read::snapshot::NamedSnapshot;
 use crate::sstable::meta::TableMeta;
 use crate::wal::Lsn;
 
@@ -27,6 +28,8 @@ pub(crate) struct Facts {
     /// The log segments that may hold commits.
     pub(crate) logs: BTreeSet<FileNumber>,
     keyspaces: Arc<Keyspaces>,
+    /// By name.
+    snapshots: Arc<BTreeMap<String, NamedSnapshot>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -70,6 +73,19 @@ impl Facts {
         self.check_indexes(edit)?;
         for keyspace in &edit.keyspaces_created {
             self.create(keyspace)?;
+        }
+        for name in &edit.snapshots_dropped {
+            let dropped = Arc::make_mut(&mut self.snapshots).remove(name);
+            dropped.ok_or("a snapshot is dropped that does not exist")?;
+        }
+        for snapshot in &edit.snapshots_named {
+            let snapshots = Arc::make_mut(&mut self.snapshots);
+            if snapshots.len() >= NAMED_SNAPSHOTS_MAX {
+                return Err(format!("more than {NAMED_SNAPSHOTS_MAX} named snapshots"));
+            }
+            if snapshots.insert(snapshot.name.clone(), snapshot.clone()).is_some() {
+                return Err("a snapshot of that name exists already".into());
+            }
         }
         Ok(())
     }
@@ -141,6 +157,11 @@ impl Facts {
         self.keyspaces.by_id.values()
     }
 
+    /// The named snapshots, by name.
+    pub(crate) fn snapshots(&self) -> &BTreeMap<String, NamedSnapshot> {
+        &self.snapshots
+    }
+
     /// Everything, with `tables`, as edits that say it again from nothing.
     pub(crate) fn snapshot<'a>(
         &self,
@@ -154,6 +175,7 @@ impl Facts {
             database_id: Some(self.database_id),
             logs_added: self.logs.iter().copied().collect(),
             keyspaces_created: self.keyspaces.by_id.values().cloned().collect(),
+            snapshots_named: self.snapshots.values().cloned().collect(),
             ..VersionEdit::default()
         }];
         let mut bytes = 0;

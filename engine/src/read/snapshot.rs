@@ -2,13 +2,57 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustlite_io::Clock;
 
 use crate::key::Sequence;
 
-/// The live snapshots, counted by sequence number.
-#[derive(Debug, Default)]
+/// The snapshots that somebody holds: live ones, counted by sequence number, and named ones, which the manifest remembers.
+#[derive(Debug)]
 pub(crate) struct SnapshotList {
-    live: Mutex<BTreeMap<Sequence, usize>>,
+    held: Mutex<Held>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    live: BTreeMap<Sequence, Live>,
+    named: BTreeMap<String, NamedSnapshot>,
+}
+
+/// Live snapshots of one sequence number.
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    count: usize,
+    /// When the oldest was taken, on the monotonic clock.
+    since: Duration,
+}
+
+/// A snapshot with a name, which is kept until it is dropped, also while the database is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamedSnapshot {
+    /// Its name.
+    pub name: String,
+    /// The sequence number of the last commit that it sees.
+    pub sequence: u64,
+    /// When it was made, as time since the Unix epoch.
+    pub created: Duration,
+}
+
+/// Who keeps old versions of records from being removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotHolder {
+    /// The name; `None` for snapshots of this process, which end when they are dropped.
+    pub name: Option<String>,
+    /// The sequence number that is kept readable.
+    pub sequence: u64,
+    /// How many snapshots there are of it: clones share one.
+    pub count: usize,
+    /// How long it has been held.
+    pub age: Duration,
 }
 
 /// Keeps one sequence number readable until dropped.
@@ -19,39 +63,112 @@ pub(crate) struct SnapshotGuard {
 }
 
 impl SnapshotList {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Sequence, usize>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The list with what the manifest remembers.
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        named: impl Iterator<Item = NamedSnapshot>,
+    ) -> Arc<Self> {
+        let named = named.map(|snapshot| (snapshot.name.clone(), snapshot)).collect();
+        Arc::new(Self { held: Mutex::new(Held { live: BTreeMap::new(), named }), clock })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers a snapshot of what `visible` says, read while no compaction can be deciding what to drop.
     pub(crate) fn register(self: &Arc<Self>, visible: impl FnOnce() -> Sequence) -> SnapshotGuard {
-        let mut live = self.lock();
+        let now = self.clock.monotonic();
+        let mut held = self.lock();
         let sequence = visible();
-        *live.entry(sequence).or_default() += 1;
+        held.add(sequence, now);
         SnapshotGuard { list: Arc::clone(self), sequence }
     }
 
-    /// The sequence numbers that a flush or compaction starting now must keep readable, ascending: every live snapshot, and what is
-    /// visible.
-    pub(crate) fn boundaries(&self, visible: impl FnOnce() -> Sequence) -> Vec<Sequence> {
-        let live = self.lock();
-        let visible = visible();
-        let mut all: Vec<_> = live.keys().copied().collect();
-        if all.last() != Some(&visible) {
-            all.push(visible);
+    /// Registers a snapshot of an earlier sequence number, if that is still readable: held by a snapshot, or what `visible` says.
+    pub(crate) fn register_at(
+        self: &Arc<Self>,
+        sequence: Sequence,
+        visible: impl FnOnce() -> Sequence,
+    ) -> Option<SnapshotGuard> {
+        let now = self.clock.monotonic();
+        let mut held = self.lock();
+        if !held.sequences().any(|kept| kept == sequence) && visible() != sequence {
+            return None;
         }
+        held.add(sequence, now);
+        Some(SnapshotGuard { list: Arc::clone(self), sequence })
+    }
+
+    /// Registers a snapshot of what a named one sees, if there is one of that name.
+    pub(crate) fn register_named(self: &Arc<Self>, name: &str) -> Option<SnapshotGuard> {
+        let now = self.clock.monotonic();
+        let mut held = self.lock();
+        let sequence = held.named.get(name)?.sequence;
+        held.add(sequence, now);
+        Some(SnapshotGuard { list: Arc::clone(self), sequence })
+    }
+
+    /// Keeps a snapshot that the manifest remembers from now on.
+    pub(crate) fn add_named(&self, snapshot: NamedSnapshot) {
+        self.lock().named.insert(snapshot.name.clone(), snapshot);
+    }
+
+    /// Forgets a snapshot that the manifest has forgotten.
+    pub(crate) fn remove_named(&self, name: &str) {
+        self.lock().named.remove(name);
+    }
+
+    /// The sequence numbers that a flush or compaction starting now must keep readable, ascending: every snapshot, and what is visible.
+    pub(crate) fn boundaries(&self, visible: impl FnOnce() -> Sequence) -> Vec<Sequence> {
+        let held = self.lock();
+        let mut all: Vec<_> = held.sequences().chain(std::iter::once(visible())).collect();
+        all.sort_unstable();
+        all.dedup();
         all
     }
 
     /// The newest sequence number that a snapshot holds.
     pub(crate) fn newest(&self) -> Option<Sequence> {
-        self.lock().keys().next_back().copied()
+        self.lock().sequences().max()
     }
 
-    /// How many snapshots are live, and the oldest.
+    /// How many live snapshots there are, and the oldest sequence number that a snapshot holds.
     pub(crate) fn summary(&self) -> (usize, Option<Sequence>) {
-        let live = self.lock();
-        (live.values().sum(), live.keys().next().copied())
+        let held = self.lock();
+        (held.live.values().map(|live| live.count).sum(), held.sequences().min())
+    }
+
+    /// Everybody who holds a snapshot, oldest first.
+    pub(crate) fn holders(&self) -> Vec<SnapshotHolder> {
+        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        let held = self.lock();
+        let live = held.live.iter().map(|(&sequence, live)| SnapshotHolder {
+            name: None,
+            sequence,
+            count: live.count,
+            age: now.saturating_sub(live.since),
+        });
+        let named = held.named.values().map(|named| SnapshotHolder {
+            name: Some(named.name.clone()),
+            sequence: named.sequence,
+            count: 1,
+            age: wall.saturating_sub(named.created),
+        });
+        let mut all: Vec<_> = named.chain(live).collect();
+        all.sort_by_key(|holder| holder.sequence);
+        all
+    }
+}
+
+impl Held {
+    fn add(&mut self, sequence: Sequence, now: Duration) {
+        self.live.entry(sequence).or_insert(Live { count: 0, since: now }).count += 1;
+    }
+
+    /// The sequence numbers of all snapshots, in no particular order.
+    fn sequences(&self) -> impl Iterator<Item = Sequence> {
+        self.live.keys().copied().chain(self.named.values().map(|named| named.sequence))
     }
 }
 
@@ -67,11 +184,11 @@ impl SnapshotGuard {
 
 impl Drop for SnapshotGuard {
     fn drop(&mut self) {
-        let mut live = self.list.lock();
-        if let Some(count) = live.get_mut(&self.sequence) {
-            *count -= 1;
-            if *count == 0 {
-                live.remove(&self.sequence);
+        let mut held = self.list.lock();
+        if let Some(live) = held.live.get_mut(&self.sequence) {
+            live.count -= 1;
+            if live.count == 0 {
+                held.live.remove(&self.sequence);
             }
         }
     }
@@ -81,9 +198,19 @@ impl Drop for SnapshotGuard {
 mod tests {
     use super::*;
 
+    fn named(name: &str, sequence: Sequence) -> NamedSnapshot {
+        NamedSnapshot { name: name.into(), sequence, created: Duration::from_secs(5) }
+    }
+
+    fn list(names: &[NamedSnapshot]) -> Arc<SnapshotList> {
+        let file_system = rustlite_io::SimFileSystem::new(1);
+        let clock = rustlite_io::FileSystem::clock(&*file_system);
+        SnapshotList::new(clock, names.iter().cloned())
+    }
+
     #[test]
     fn boundaries_hold_live_snapshots_and_the_visible_end() {
-        let list = Arc::new(SnapshotList::default());
+        let list = list(&[]);
         let first = list.register(|| 5);
         let again = list.register(|| 5);
         let second = list.register(|| 9);
@@ -93,5 +220,33 @@ mod tests {
         drop((again, second));
         assert_eq!(list.boundaries(|| 12), vec![12]);
         assert_eq!(list.summary(), (0, None));
+    }
+
+    #[test]
+    fn named_snapshots_are_held_until_they_are_removed() {
+        let list = list(&[named("before", 3)]);
+        list.add_named(named("after", 8));
+        assert_eq!(list.boundaries(|| 12), vec![3, 8, 12]);
+        assert_eq!(list.summary(), (0, Some(3)));
+        let guard = list.register_named("before").unwrap();
+        list.remove_named("before");
+        assert_eq!(list.boundaries(|| 12), vec![3, 8, 12], "a reader is left");
+        let held: Vec<_> = list.holders().into_iter().map(|it| (it.sequence, it.name)).collect();
+        assert_eq!(held, [(3, None), (8, Some("after".to_owned()))]);
+        drop(guard);
+        assert_eq!(list.boundaries(|| 12), vec![8, 12]);
+        assert!(list.register_named("before").is_none());
+    }
+
+    #[test]
+    fn only_what_is_held_or_visible_can_be_registered_again() {
+        let list = list(&[named("n", 3)]);
+        let live = list.register(|| 5);
+        for (sequence, readable) in [(3, true), (4, false), (5, true), (6, false), (9, true)] {
+            assert_eq!(list.register_at(sequence, || 9).is_some(), readable, "{sequence}");
+        }
+        drop(live);
+        assert!(list.register_at(5, || 9).is_none());
+        assert_eq!(list.summary(), (0, Some(3)));
     }
 }

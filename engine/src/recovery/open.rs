@@ -156,7 +156,8 @@ fn prepare_directory(
     Ok(())
 }
 
-fn parent_of(directory: &Path) -> &Path {
+/// The directory that `directory` is in.
+pub(crate) fn parent_of(directory: &Path) -> &Path {
     match directory.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -277,6 +278,8 @@ fn assemble(parts: Parts) -> Result<Database> {
             .then(|| Error::new(ErrorKind::ReadOnly, "the database was opened read-only")),
         index_generation: indexes.generation(),
     });
+    let named = versions.named_snapshots();
+    let snapshots = SnapshotList::new(Arc::clone(&clock), named.into_iter());
     let core = Arc::new(Core {
         file_system: Arc::clone(&env.fs),
         directory: env.directory.clone(),
@@ -290,7 +293,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         rules,
         views,
         pipeline,
-        snapshots: Arc::new(SnapshotList::default()),
+        snapshots,
         pool,
         signals,
         compactions: Mutex::new(CompactionState::default()),

@@ -198,7 +198,11 @@ fn flush_recovered(target: &Target<'_>, full: &FrozenMemtable) -> Result<()> {
         table_bytes: options.table_bytes,
         to_empty: Arc::default(),
     };
-    let retention = Retention::new(vec![full.last_sequence], false, rules);
+    let named = versions.named_snapshots().into_iter().map(|named| named.sequence);
+    let mut boundaries: Vec<_> = named.chain(std::iter::once(full.last_sequence)).collect();
+    boundaries.sort_unstable();
+    boundaries.dedup();
+    let retention = Retention::new(boundaries, false, rules);
     let tables = write_tables(&context, full, &retention)?;
     env.fs.sync_dir(&env.directory)?;
     let opened: Result<Vec<_>> = tables.iter().map(|new| Table::open(env, &new.meta)).collect();

@@ -172,7 +172,12 @@ impl Cursor for TableCursor {
         while self.enter(index)? {
             let at = self.lower_bound(key, trailer)?;
             if at < self.position.count() {
-                return self.set(at);
+                self.set(at)?;
+                let (found, position) = (self.position.key(), self.position.trailer());
+                if self.table.is_before(found, position, key, trailer) {
+                    return self.next();
+                }
+                return Ok(());
             }
             index += 1;
         }
@@ -220,7 +225,7 @@ impl Cursor for TableCursor {
 
     #[inline]
     fn trailer(&self) -> Trailer {
-        self.position.trailer()
+        self.table.effective(self.position.trailer())
     }
 
     #[inline]

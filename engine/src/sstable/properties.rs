@@ -10,7 +10,11 @@
 //!              more than half of the records will have varints
 //!              if values lie in value files: count, then for each file its number and
 //!              the bytes that the table points to     varints
+//!              file id u64                             drawn at random when the file is begun
 //! ```
+//!
+//! The file id tells a table from any other that was written under the same number, as happens when a database is restored or
+//! copied and both go on. Tables that end in front of it have the id 0, which says nothing.
 
 use super::meta::TableMeta;
 use crate::coding::{Decoder, put_bytes, put_varint};
@@ -22,7 +26,7 @@ const EXPIRING: u8 = 2;
 const SEPARATED: u8 = 4;
 
 /// Appends the properties to `out`.
-pub(super) fn encode_properties(meta: &TableMeta, out: &mut Vec<u8>) {
+pub(super) fn encode_properties(meta: &TableMeta, file_id: u64, out: &mut Vec<u8>) {
     for number in [
         meta.entries,
         meta.deletions,
@@ -46,14 +50,15 @@ pub(super) fn encode_properties(meta: &TableMeta, out: &mut Vec<u8>) {
     if !meta.values.is_empty() {
         encode_shares(&meta.values, out);
     }
+    out.extend_from_slice(&file_id.to_le_bytes());
 }
 
-/// Reads properties of the table `number`, a file of `file_bytes`.
+/// Reads properties of the table `number`, a file of `file_bytes`; and its file id.
 pub(super) fn decode_properties(
     payload: &[u8],
     number: FileNumber,
     file_bytes: u64,
-) -> Option<TableMeta> {
+) -> Option<(TableMeta, u64)> {
     let mut fields = Decoder::new(payload);
     let mut meta = TableMeta {
         number,
@@ -85,5 +90,6 @@ pub(super) fn decode_properties(
     if flags & SEPARATED != 0 {
         meta.values = decode_shares(&mut fields).filter(|shares| !shares.is_empty())?;
     }
-    fields.is_empty().then_some(meta)
+    let file_id = if fields.is_empty() { 0 } else { fields.u64()? };
+    fields.is_empty().then_some((meta, file_id))
 }

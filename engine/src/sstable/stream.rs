@@ -123,7 +123,12 @@ impl Cursor for TableStream {
             let at = self.position.lower_bound(self.reader.payload(), key, trailer);
             let at = at.ok_or_else(|| self.malformed())?;
             if at < self.position.count() {
-                return self.set(at);
+                self.set(at)?;
+                let (found, position) = (self.position.key(), self.position.trailer());
+                if self.table.is_before(found, position, key, trailer) {
+                    return self.next();
+                }
+                return Ok(());
             }
             index += 1;
         }
@@ -159,7 +164,7 @@ impl Cursor for TableStream {
     }
 
     fn trailer(&self) -> Trailer {
-        self.position.trailer()
+        self.table.effective(self.position.trailer())
     }
 
     fn value(&self) -> &[u8] {

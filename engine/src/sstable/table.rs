@@ -26,7 +26,7 @@ use super::stream::TableStream;
 use super::tombstones::decode_tombstones;
 use crate::error::{Error, Result};
 use crate::file_name::FileName;
-use crate::key::{Sequence, Trailer};
+use crate::key::{Sequence, Trailer, compare_internal};
 use crate::range_tombstones::RangeTombstones;
 use crate::values::{ValueFile, ValueFiles};
 
@@ -59,6 +59,10 @@ pub(crate) struct Table {
     pub(super) values: Vec<Arc<ValueFile>>,
     /// What the file says about itself.
     pub(super) meta: TableMeta,
+    file_id: u64,
+    /// The sequence number of every record, if the manifest gave the table one when it was ingested; 0 if records have their own. Records
+    /// of such a table are stored with the number 0, one for each key.
+    given_sequence: Sequence,
     /// A bit for each data block that was brought in and verified. Relaxed: the bytes that it vouches for never change, and
     /// nothing else is published through it. At worst two threads verify the same block.
     verified: Box<[AtomicU64]>,
@@ -114,11 +118,13 @@ impl Table {
         let filter = read_filter(&identity, &map, footer.filter)?;
         let tombstones = read_tombstones(&identity, &map, footer.tombstones)?;
         let payload = section(&identity, &map, footer.properties, "table properties")?;
-        let meta = decode_properties(payload, number, len).ok_or_else(|| {
+        let in_manifest = meta.largest_sequence;
+        let (meta, file_id) = decode_properties(payload, number, len).ok_or_else(|| {
             identity.corruption(footer.properties.offset, "table properties", "malformed")
         })?;
         let values = meta.values.iter().map(|share| env.values.open(env, share.file));
         let values = values.collect::<Result<_>>()?;
+        let given_sequence = if meta.largest_sequence == 0 { in_manifest } else { 0 };
         let words = index.count().div_ceil(u64::BITS as usize);
         Ok(Arc::new(Self {
             env: env.clone(),
@@ -130,8 +136,46 @@ impl Table {
             tombstones: Arc::new(tombstones),
             values,
             meta,
+            file_id,
+            given_sequence,
             verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
         }))
+    }
+
+    /// Gives every record this sequence number. For a table whose records have none yet.
+    pub(crate) fn set_sequence(&mut self, sequence: Sequence) {
+        debug_assert_eq!(self.meta.largest_sequence, 0, "records have their own numbers");
+        self.given_sequence = sequence;
+    }
+
+    /// What readers see in place of a stored trailer.
+    #[inline]
+    pub(super) fn effective(&self, stored: Trailer) -> Trailer {
+        if self.given_sequence == 0 { stored } else { stored.with_sequence(self.given_sequence) }
+    }
+
+    /// True if a seek to (`key`, `trailer`) that found (`found_key`, `found`) must go one further, because the table's own sequence
+    /// number puts the record in front of that place.
+    #[inline]
+    pub(super) fn is_before(
+        &self,
+        found_key: &[u8],
+        found: Trailer,
+        key: &[u8],
+        trailer: Trailer,
+    ) -> bool {
+        self.given_sequence != 0
+            && compare_internal(found_key, self.effective(found), key, trailer).is_lt()
+    }
+
+    /// A number that no other file has, whatever it is called and whichever copy of the database wrote it; 0 if it is not known.
+    pub(crate) fn file_id(&self) -> u64 {
+        self.file_id
+    }
+
+    /// The value files that the table points to.
+    pub(crate) fn value_files(&self) -> &[Arc<ValueFile>] {
+        &self.values
     }
 
     /// The table's range tombstones.
@@ -161,6 +205,9 @@ impl Table {
         hash: u64,
         snapshot: Sequence,
     ) -> Result<Option<(Trailer, TableValue)>> {
+        if self.given_sequence > snapshot {
+            return Ok(None);
+        }
         let mut index = self.find_block(key)?;
         while let Some(place) = self.index.place(&self.map, index) {
             let block = self.data_block(index, place)?;
@@ -169,7 +216,7 @@ impl Table {
             let found = BlockView::parse(bytes)
                 .and_then(|view| view.find(key, hash, snapshot))
                 .ok_or_else(|| self.malformed_block(place.offset))?
-                .map(|record| (record.trailer, record.value));
+                .map(|record| (self.effective(record.trailer), record.value));
             if let Some((trailer, value)) = found {
                 let DataBlock { cached, range } = block;
                 let base = if cached.is_some() { 0 } else { range.start };

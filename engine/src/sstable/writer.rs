@@ -57,6 +57,8 @@ impl From<&KeyspaceOptions> for TableOptions {
 pub(crate) struct TableWriter {
     env: TableEnv,
     identity: Identity,
+    /// Never 0.
+    file_id: u64,
     options: TableOptions,
     codec: Codec,
     sink: Box<dyn FileSink>,
@@ -98,6 +100,7 @@ impl TableWriter {
         let mut writer = Self {
             env: env.clone(),
             identity: Identity { path, database_id: env.database_id, number },
+            file_id: env.fs.random_u64().max(1),
             options,
             codec,
             sink,
@@ -309,7 +312,7 @@ impl TableWriter {
             self.write_block(payload)?
         };
         let mut payload = Vec::new();
-        encode_properties(&self.meta, &mut payload);
+        encode_properties(&self.meta, self.file_id, &mut payload);
         let properties = self.write_block(payload)?;
         let footer = Footer { filter, index, tombstones, properties, data_end };
         self.sink.append(&footer.encode(&self.identity, self.offset))?;

@@ -17,6 +17,7 @@ use crate::sstable::{BLOCK_TRAILER_BYTES, Codec, Identity, TableEnv};
 pub(crate) struct ValueFile {
     env: TableEnv,
     identity: Identity,
+    file_id: u64,
     map: Mapping,
     /// A bit for each stretch of `SEPARATION_BYTES_MIN` bytes: the value that begins in it was brought in and verified. Relaxed: the
     /// bytes that it vouches for never change. At worst two threads verify the same value.
@@ -55,16 +56,27 @@ impl ValueFile {
         })?;
         map.advise(Advice::Random, 0..map.len());
         map.populate(0..map.len().min(HEADER_BYTES))?;
-        check_header(&identity, &map)?;
+        let file_id = check_header(&identity, &map)?;
         let words = map.len().div_ceil(SEPARATION_BYTES_MIN * u64::BITS as usize);
         files.add_live(number);
         Ok(Arc::new(Self {
             env: env.clone(),
             identity,
+            file_id,
             map,
             verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
             files: Arc::clone(files),
         }))
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> FileNumber {
+        self.identity.number
+    }
+
+    /// A number that no other file has, whatever it is called and whichever copy of the database wrote it.
+    pub(crate) fn file_id(&self) -> u64 {
+        self.file_id
     }
 
     /// Size of the file.

@@ -109,8 +109,8 @@ pub(crate) fn encode_header(identity: &Identity, file_id: u64) -> Vec<u8> {
     out
 }
 
-/// Checks the header at the start of `file`.
-pub(crate) fn check_header(identity: &Identity, file: &[u8]) -> Result<()> {
+/// Checks the header at the start of `file`; gives the file id.
+pub(crate) fn check_header(identity: &Identity, file: &[u8]) -> Result<u64> {
     let fail = |detail: String| Err(identity.corruption(0, "value file header", detail));
     let mut fields = Decoder::new(file);
     let (Some(magic), Some(version), Some(header_bytes)) =
@@ -148,5 +148,5 @@ pub(crate) fn check_header(identity: &Identity, file: &[u8]) -> Result<()> {
     if number != Some(identity.number) {
         return fail(format!("the file was written as number {}", number.unwrap_or_default()));
     }
-    Ok(())
+    Ok(fields.u64().unwrap_or_default())
 }

@@ -276,3 +276,36 @@ fn a_snapshot_taken_after_a_write_sees_it_from_any_thread() {
         }
     });
 }
+
+#[test]
+fn a_flush_waits_for_what_was_there_and_not_for_what_quick_writers_add() {
+    let sim = SimFileSystem::new(11);
+    let file_system: Arc<dyn FileSystem> = sim;
+    let db = Database::open_on(file_system, "/db", small_options().memtables_max(4)).unwrap();
+    let stop = AtomicBool::new(false);
+    // A flush that waits for the writers' sake must fail the test, not stop it.
+    let patience = Deadline::after(Duration::from_secs(20));
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (db, stop, patience) = (&db, &stop, &patience);
+            scope.spawn(move || {
+                for number in 0_u64.. {
+                    if stop.load(Ordering::Relaxed) || patience.has_passed() {
+                        return;
+                    }
+                    let key = format!("{writer}-{number}");
+                    db.put_with(key, vec![b'.'; 2000], &with(Durability::Buffered)).unwrap();
+                }
+            });
+        }
+        for _ in 0..30 {
+            pause(Duration::from_millis(2));
+            let before = db.stats().unwrap().flushes;
+            db.flush().unwrap();
+            let flushed = db.stats().unwrap().flushes - before;
+            // All that memory has room for, one that was being flushed, and a few before this thread gets to run again.
+            assert!(flushed < 12, "waited for {flushed} flushes");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}

@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod backup;
+mod checkpoint;
 mod compaction_filter;
 mod concurrency;
 mod corruption;
@@ -18,11 +20,13 @@ mod index_build;
 mod index_model;
 mod index_support;
 mod indexes;
+mod ingest;
 mod large_values;
 mod log_shapes;
 mod merge;
 mod model;
 mod model_check;
+mod named_snapshots;
 mod oracle;
 mod support;
 mod transaction_histories;

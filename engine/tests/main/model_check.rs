@@ -140,6 +140,7 @@ impl Checker {
             975..=980 => self.compact(which),
             981..=990 => self.db().sync().unwrap(),
             991..=994 => self.reopen(),
+            995 => self.ingest(which),
             _ => self.compare_all(),
         }
     }
@@ -182,6 +183,13 @@ impl Checker {
                 Held::Value(..) => {}
             }
         }
+    }
+
+    fn ingest(&mut self, which: usize) {
+        let items: Table = (0..self.random.below(80)).map(|_| (self.key(), self.value())).collect();
+        let info = self.spaces[which].ingest(&items).unwrap();
+        assert_eq!(info.records, items.len() as u64);
+        items.iter().for_each(|(key, value)| self.model.put(NAMES[which], key, value));
     }
 
     fn delete(&mut self, which: usize) {

@@ -51,6 +51,7 @@ impl<'a> Runner<'a> {
             82..=84 => self.sync(),
             85 => self.compact(),
             86..=88 => self.toggle_keyspace(),
+            89 => self.ingest(),
             _ => self.read(),
         }
     }
@@ -188,6 +189,22 @@ impl<'a> Runner<'a> {
         // It flushes first.
         self.oracle.synced("compact");
         Ok(())
+    }
+
+    /// One commit of many puts, durable when it returns.
+    fn ingest(&mut self) -> Result<()> {
+        let space = self.space();
+        let mut keys: Vec<Vec<u8>> = (0..self.random.below(60)).map(|_| self.key()).collect();
+        keys.sort();
+        keys.dedup();
+        let items: Vec<_> = keys.into_iter().map(|key| (key, self.value())).collect();
+        let result = self.handle(&space)?.ingest(items.clone()).map(drop);
+        let writes = items.into_iter().map(|(key, value)| Write::Put(space.clone(), key, value));
+        let writes: Vec<Write> = writes.collect();
+        if !writes.is_empty() {
+            self.oracle.committed(writes, true, result.as_ref().copied());
+        }
+        result
     }
 
     fn toggle_keyspace(&mut self) -> Result<()> {

@@ -132,6 +132,11 @@ impl FileSystem for RealFileSystem {
         rustix::fs::unlink(path).map_err(|errno| fail("remove", path, errno))
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR)
+            .map_err(|errno| fail("remove directory", path, errno))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         rustix::fs::rename(from, to).map_err(|errno| fail("rename", from, errno))
     }

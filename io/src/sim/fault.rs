@@ -139,6 +139,9 @@ fn errno(name: &str) -> Option<i32> {
         "ENFILE" => libc::ENFILE,
         "ENOMEM" => libc::ENOMEM,
         "EAGAIN" => libc::EAGAIN,
+        "EXDEV" => libc::EXDEV,
+        "EMLINK" => libc::EMLINK,
+        "EOPNOTSUPP" => libc::EOPNOTSUPP,
         number => number.parse().ok().filter(|&code| code > 0)?,
     })
 }

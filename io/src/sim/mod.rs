@@ -178,6 +178,11 @@ impl FileSystem for SimFileSystem {
         remove().map_err(failed(Op::Remove, path))
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        let remove = || self.world.enter(Op::Remove, path)?.names.remove_dir(path);
+        remove().map_err(failed(Op::Remove, path))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let rename = || self.world.enter(Op::Rename, from)?.names.rename(from, to);
         rename().map_err(failed(Op::Rename, from))

@@ -173,6 +173,18 @@ impl Names {
         }
     }
 
+    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+        match self.find(path)? {
+            Entry::Dir(id) if self.entries(id).is_empty() => {
+                let place = self.place(path)?;
+                self.apply(vec![(place, None)]);
+                Ok(())
+            }
+            Entry::Dir(_) => Err(os_error(libc::ENOTEMPTY)),
+            Entry::File(_) | Entry::Symlink => Err(os_error(libc::ENOTDIR)),
+        }
+    }
+
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let moved = self.find(from)?;
         let (source, target) = (self.place(from)?, self.place(to)?);

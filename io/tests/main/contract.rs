@@ -192,6 +192,26 @@ fn rename_replaces_and_open_files_keep_what_was_replaced() {
 }
 
 #[test]
+fn only_an_empty_directory_is_removed_as_one() {
+    in_every_world(|world| {
+        let dir = world.path("dir");
+        world.fs.create_dir_all(&dir).unwrap();
+        put(&*world.fs, &dir.join("file"), b"x");
+        let error = world.fs.remove_dir(&dir).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty, "{}: {error}", world.name);
+        assert!(world.fs.remove_dir(&dir.join("file")).is_err(), "a file is not a directory");
+        assert_eq!(read_all(&*world.fs, &dir.join("file")), b"x");
+        world.fs.remove(&dir.join("file")).unwrap();
+        world.fs.remove_dir(&dir).unwrap();
+        world.fs.sync_dir(&world.root).unwrap();
+        assert!(!world.fs.exists(&dir).unwrap());
+        assert!(world.fs.remove_dir(&dir).unwrap_err().is_not_found());
+        world.fs.create_dir_all(&dir).unwrap();
+        assert_eq!(world.fs.list(&dir).unwrap(), []);
+    });
+}
+
+#[test]
 fn a_hard_link_is_the_same_file() {
     in_every_world(|world| {
         let (one, two) = (world.path("one"), world.path("two"));

@@ -43,7 +43,8 @@ fn quickstart_runs() {
 
 #[test]
 fn snapshots_runs() {
-    assert!(run(example("snapshots")).contains("total 300"));
+    let heard = run(example("snapshots"));
+    assert!(heard.contains("total 300") && heard.contains("alice had 120"), "{heard}");
 }
 
 #[test]
@@ -86,6 +87,18 @@ fn merge_runs() {
     let heard = run(example("merge"));
     assert!(heard.contains("/ was seen 50 times\n/about was seen 7 times"), "{heard}");
     assert!(heard.contains("today: [12, 25]"), "{heard}");
+}
+
+#[test]
+fn backup_runs() {
+    let heard = run(example("backup"));
+    assert!(heard.contains("generation 1 has 1000 orders"), "{heard}");
+    assert!(heard.contains("restored 1000 orders"), "{heard}");
+}
+
+#[test]
+fn bulk_ingest_runs() {
+    assert!(run(example("bulk_ingest")).contains("readings: 200000"));
 }
 
 #[test]

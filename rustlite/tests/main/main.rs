@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![expect(clippy::disallowed_methods, reason = "tests look at the database's files from outside")]
 
+mod backup;
 mod bank;
 mod child;
 mod closed;

@@ -10,6 +10,7 @@ use crate::limits::{FULL_KEY_BYTES_MAX, LEVELS, SEQUENCE_MAX};
 use crate::manifest::VersionEdit;
 use crate::manifest::edit::{EditError, FILE_NUMBER_MAX, KeyspaceDescriptor};
 use crate::options::{Compression, KeyspaceOptions};
+use crate::read::snapshot::NamedSnapshot;
 use crate::sstable::meta::TableMeta;
 use crate::values::ValueShare;
 
@@ -87,6 +88,14 @@ fn random_edit(random: &mut Random) -> VersionEdit {
         keyspaces_dropped: (0..random.below(3)).map(|_| KeyspaceId(random.next() as u32)).collect(),
         next_keyspace: maybe(random, number).map(|number| number as u32),
         database_id: maybe(random, number),
+        snapshots_named: (0..random.below(3))
+            .map(|index| NamedSnapshot {
+                name: format!("snapshot {index} ä"),
+                sequence: random.next() & SEQUENCE_MAX,
+                created: Duration::from_millis(random.next()),
+            })
+            .collect(),
+        snapshots_dropped: (0..random.below(3)).map(|index| format!("old {index}")).collect(),
     }
 }
 
