@@ -21,10 +21,19 @@ const ATTEMPTS_MAX: usize = 16;
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _fd: OwnedFd,
+    fd: OwnedFd,
 }
 
 impl FileLock for Lock {}
+
+impl Drop for Lock {
+    /// Said explicitly, because closing is not enough: a child of this process shares the open file until it executes another
+    /// program, and the lock would stay with it.
+    fn drop(&mut self) {
+        // The only failures are about the descriptor, which is ours.
+        let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
+    }
+}
 
 /// Takes the lock or fails at once.
 pub(super) fn acquire(path: &Path) -> Result<Lock> {
@@ -35,7 +44,7 @@ pub(super) fn acquire(path: &Path) -> Result<Lock> {
         })
         .map_err(|errno| fail("lock", path, errno))?;
         if still_names(path, &fd)? {
-            return Ok(Lock { _fd: fd });
+            return Ok(Lock { fd });
         }
     }
     Err(refuse("lock", path, std::io::ErrorKind::WouldBlock, "the lock file keeps being replaced"))
@@ -49,5 +58,23 @@ fn still_names(path: &Path, fd: &OwnedFd) -> Result<bool> {
         Ok(named) => Ok(named.st_dev == held.st_dev && named.st_ino == held.st_ino),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(fail("lock", path, errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_shares_the_open_file_does_not_keep_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        let lock = acquire(&path).unwrap();
+        assert!(acquire(&path).is_err());
+        // What a child has between fork and exec.
+        let inherited = rustix::io::dup(&lock.fd).unwrap();
+        drop(lock);
+        drop(acquire(&path).unwrap());
+        drop(inherited);
     }
 }

@@ -1,5 +1,7 @@
 //! After `close`: every method says so, and what was read before stays readable.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use rustlite::{ErrorKind, WriteBatch};
 
 use crate::support::{assert_fails, assert_untouched, on_each_setup, picture};
@@ -60,12 +62,15 @@ fn every_method_of_a_closed_database_says_that_it_is_closed() {
 fn closing_while_others_work_gives_them_an_error_and_loses_no_acknowledged_write() {
     on_each_setup(|setup| {
         let db = setup.open();
+        let begun: [AtomicU32; 4] = Default::default();
         let acknowledged: Vec<u32> = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..4)
                 .map(|thread| {
                     let db = db.clone();
+                    let begun = &begun[thread];
                     scope.spawn(move || {
                         for number in 0.. {
+                            begun.store(number, Ordering::Relaxed);
                             if let Err(error) = db.put(format!("{thread} {number:06}"), "v") {
                                 assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
                                 return number;
@@ -75,7 +80,10 @@ fn closing_while_others_work_gives_them_an_error_and_loses_no_acknowledged_write
                     })
                 })
                 .collect();
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            // A busy machine takes its time to start them.
+            while begun.iter().any(|number| number.load(Ordering::Relaxed) < 3) {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
             db.close().unwrap();
             writers.into_iter().map(|writer| writer.join().unwrap()).collect()
         });
