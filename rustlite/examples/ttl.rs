@@ -16,11 +16,11 @@ fn main() -> Result<(), Error> {
     let options = KeyspaceOptions::new().default_ttl(Duration::from_secs(60));
     let sessions = db.create_keyspace("sessions", options)?;
     sessions.put("ada", "logged in")?;
-    sessions.put_expiring("grace", "logged in", Duration::from_millis(20))?;
+    sessions.put_expiring("grace", "logged in", Duration::from_millis(500))?;
     sessions.put_expiring("root", "logged in", Duration::MAX)?; // for ever
     println!("at first: {}", names(&sessions)?);
 
-    std::thread::sleep(Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(600));
     println!("later: {}", names(&sessions)?);
     assert_eq!(sessions.get("grace")?, None);
 
