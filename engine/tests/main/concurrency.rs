@@ -298,14 +298,18 @@ fn a_flush_waits_for_what_was_there_and_not_for_what_quick_writers_add() {
                 }
             });
         }
-        for _ in 0..30 {
+        let mut waited_for: Vec<u64> = Vec::new();
+        while waited_for.len() < 30 && !patience.has_passed() {
             pause(Duration::from_millis(2));
             let before = db.stats().unwrap().flushes;
             db.flush().unwrap();
-            let flushed = db.stats().unwrap().flushes - before;
-            // All that memory has room for, one that was being flushed, and a few before this thread gets to run again.
-            assert!(flushed < 12, "waited for {flushed} flushes");
+            waited_for.push(db.stats().unwrap().flushes - before);
         }
         stop.store(true, Ordering::Relaxed);
+        waited_for.sort_unstable();
+        // All that memory has room for, one that was being flushed, and a few before this thread gets to run again: now and then it
+        // has to wait long for a processor, but not every other time.
+        let median = waited_for[waited_for.len() / 2];
+        assert!(median < 12, "waited for {waited_for:?} flushes");
     });
 }
