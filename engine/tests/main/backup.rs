@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustlite_engine::{
-    Backup, Database, Durability, ErrorKind, KeyspaceOptions, Result, WriteBatch,
-};
+use rustlite_engine::{Backup, Database, ErrorKind, KeyspaceOptions, Result};
 use rustlite_io::{CrashPlan, FaultRule, FileSystem, SimFileSystem};
 
 use crate::oracle::Oracle;
 use crate::support::{
     DIRECTORY, Files, Random, Table, budget, dump_all, machine, names_a_file, open, seed,
-    small_options, with,
+    small_options, write_twin_batches,
 };
 use crate::workload::Runner;
 
@@ -446,20 +444,7 @@ fn backups_taken_while_batches_are_written_hold_a_prefix_of_them() {
     std::thread::scope(|scope| {
         for thread in 0..2_u8 {
             let (db, left, right, stop) = (&db, &left, &right, &stop);
-            scope.spawn(move || {
-                for number in 0_u32.. {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let mut batch = WriteBatch::new();
-                    for space in [left, right] {
-                        batch.put_in(space, [thread], number.to_be_bytes());
-                        let key = [&[thread][..], &number.to_be_bytes()].concat();
-                        batch.put_in(space, key, vec![thread; 300]);
-                    }
-                    db.write_with(&batch, &with(Durability::Buffered)).unwrap();
-                }
-            });
+            scope.spawn(move || write_twin_batches(db, [left, right], thread, 300, stop));
         }
         for _ in 0..budget(8) {
             crate::support::pause(std::time::Duration::from_millis(15));

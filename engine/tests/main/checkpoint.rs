@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustlite_engine::{Database, Durability, ErrorKind, Result, WriteBatch};
+use rustlite_engine::{Database, ErrorKind, Result};
 use rustlite_io::{CrashPlan, FaultRule, FileSystem, SimFileSystem};
 
 use crate::oracle::Oracle;
 use crate::support::{
-    DIRECTORY, Random, budget, dump_all, machine, open, seed, small_options, with,
+    DIRECTORY, Random, budget, dump_all, machine, open, seed, small_options, write_twin_batches,
 };
 use crate::workload::Runner;
 
@@ -188,20 +188,7 @@ fn a_checkpoint_taken_while_batches_are_written_holds_a_prefix_of_them() {
     std::thread::scope(|scope| {
         for thread in 0..3_u8 {
             let (db, left, right, stop) = (&db, &left, &right, &stop);
-            scope.spawn(move || {
-                for number in 0_u32.. {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let mut batch = WriteBatch::new();
-                    for space in [left, right] {
-                        batch.put_in(space, [thread], number.to_be_bytes());
-                        let key = [&[thread][..], &number.to_be_bytes()].concat();
-                        batch.put_in(space, key, vec![thread; 200]);
-                    }
-                    db.write_with(&batch, &with(Durability::Buffered)).unwrap();
-                }
-            });
+            scope.spawn(move || write_twin_batches(db, [left, right], thread, 200, stop));
         }
         for round in 0..budget(12) {
             crate::support::pause(std::time::Duration::from_millis(15));

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustlite_engine::{Database, Durability, Error, Keyspace, Options, Result, WriteOptions};
+use rustlite_engine::{
+    Database, Durability, Error, Keyspace, Options, Result, WriteBatch, WriteOptions,
+};
 use rustlite_io::{Clock, FileSystem, SimFileSystem, SystemClock};
 
 /// Where every simulated database lives.
@@ -221,4 +224,27 @@ pub(crate) fn describe(sim: &Arc<SimFileSystem>) -> String {
         }
     }
     text
+}
+
+/// Writes numbered batches, each the same in two keyspaces, until told to stop: what a copy that was taken meanwhile holds must be a
+/// prefix of them, and equal in both.
+pub(crate) fn write_twin_batches(
+    db: &Database,
+    twins: [&Keyspace; 2],
+    thread: u8,
+    value_bytes: usize,
+    stop: &AtomicBool,
+) {
+    for number in 0_u32.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut batch = WriteBatch::new();
+        for space in twins {
+            batch.put_in(space, [thread], number.to_be_bytes());
+            let key = [&[thread][..], &number.to_be_bytes()].concat();
+            batch.put_in(space, key, vec![thread; value_bytes]);
+        }
+        db.write_with(&batch, &with(Durability::Buffered)).unwrap();
+    }
 }
