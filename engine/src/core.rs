@@ -10,6 +10,7 @@ use rustlite_io::{Clock, FileSystem};
 use crate::commit::pipeline::CommitPipeline;
 use crate::compaction::background::CompactionState;
 use crate::compaction::rate_limiter::RateLimiter;
+use crate::compaction::read_cost::ReadCost;
 use crate::index::registry::Indexes;
 use crate::key::Sequence;
 use crate::kinds::Rules;
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     /// `None` without a log: read-only and in-memory databases.
     pub(crate) pool: Option<Arc<SegmentPool>>,
     pub(crate) signals: Arc<Signals>,
+    pub(crate) read_cost: Arc<ReadCost>,
     pub(crate) limiter: RateLimiter,
     pub(crate) compactions: Mutex<CompactionState>,
     pub(crate) counters: Counters,

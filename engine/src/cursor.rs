@@ -26,6 +26,16 @@ pub(crate) trait Cursor {
     /// To the next record. Must be `valid()`.
     fn next(&mut self) -> Result<()>;
 
+    /// Whether the record is another version of the key that the cursor stood on before the last `next`. It may only be asked after a
+    /// `next` that found a record, and says it without the caller having kept the key.
+    fn repeats(&self) -> bool;
+
+    /// True only if the record before this one has another key, so that this is the newest version of its own. Says what can be
+    /// told without moving: false may mean either.
+    fn is_surely_newest(&self) -> bool {
+        false
+    }
+
     /// To the previous record. Must be `valid()`.
     fn prev(&mut self) -> Result<()>;
 

@@ -99,6 +99,39 @@ impl Keyspace {
         })
     }
 
+    /// Copies the value of a key into `value`, in place of what that holds. False, and `value` is empty, if the key has none.
+    ///
+    /// The fast way to read many values one after the other: nothing is allocated once the buffer is large enough, and nothing that
+    /// threads share is counted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), rustlite_engine::Error> {
+    /// # use rustlite_engine::Database;
+    /// # let db = Database::in_memory()?;
+    /// db.put("k", "v")?;
+    /// let mut value = Vec::new();
+    /// assert!(db.get_into("k", &mut value)?);
+    /// assert_eq!(value, b"v");
+    /// assert!(!db.get_into("other", &mut value)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_into(&self, key: impl AsRef<[u8]>, value: &mut Vec<u8>) -> Result<bool> {
+        value.clear();
+        self.check_readable()?;
+        let key = FullKey::new(self.id(), key.as_ref())?;
+        self.handle.core.with_view(|view, sequence| {
+            let found = lookup(view, key.as_slice(), sequence)?;
+            if let Some(found) = &found {
+                value.extend_from_slice(found.as_slice());
+            }
+            Ok(found.is_some())
+        })
+    }
+
     /// The value of a key, in place: no copy is made. See [`PinnedValue`].
     ///
     /// # Errors

@@ -18,9 +18,9 @@ use crate::compaction::flush::write_tables;
 use crate::compaction::job::{self, JobContext};
 use crate::compaction::output::{NewTable, OutputContext};
 use crate::compaction::picker::{
-    Bounds, Cursors, PickerInput, RangePick, Rewrite, pick, pick_range,
+    Bounds, Cursors, PickerInput, RangePick, Rewrite, level0_merge_bytes, pick, pick_range,
 };
-use crate::compaction::plan::{KeyRange as KeySpan, Plan, Running};
+use crate::compaction::plan::{KeyRange as KeySpan, Plan, Reason, Running};
 use crate::compaction::retention::Retention;
 use crate::compaction::targets;
 use crate::core::Core;
@@ -270,6 +270,7 @@ impl Core {
             running: &state.running,
             cursors: &state.cursors,
             now: self.rules.now(),
+            reads_pay: self.read_cost.is_paid(),
             to_empty: &state.to_empty,
         }
     }
@@ -284,6 +285,9 @@ impl Core {
         let plan = pick(self.picker_input(&version, &state))?;
         state.running.add(&plan);
         state.cursors.advance(&plan);
+        if plan.reason == Reason::Reads {
+            self.read_cost.reset();
+        }
         Some(plan)
     }
 
@@ -452,6 +456,7 @@ impl Core {
                 frozen,
                 Arc::clone(version),
                 Arc::clone(&view.rules),
+                Arc::clone(&view.read_cost),
             )
         });
         self.update_pressure(version);
@@ -459,6 +464,7 @@ impl Core {
     }
 
     fn update_pressure(&self, version: &Version) {
+        self.read_cost.set_bytes(level0_merge_bytes(version, &self.options));
         self.pipeline
             .stall()
             .set(Pressure { l0_runs: version.l0().len(), debt_bytes: self.debt_bytes(version) });

@@ -5,7 +5,7 @@
 //!
 //! The most urgent level goes first (level 0 by its sub-levels, the others by size against target). Within a level the table goes
 //! first that costs the least rewriting below for its size, tombstone-dense ones before others. When no level is over its
-//! target, tables that consist of tombstones are sent down to what they delete, and tables of which more than half has expired are
+//! target, level 0 is merged if readers have paid for that. Then tables that consist of tombstones are sent down to what they delete, and tables of which more than half has expired are
 //! rewritten where they are, which leaves tombstones of them or nothing. So are tables that point to value files that are mostly
 //! garbage, which moves their values to new files.
 
@@ -38,6 +38,8 @@ pub(crate) struct PickerInput<'a, T = Table> {
     pub(crate) cursors: &'a Cursors,
     /// Unix time, for what has expired.
     pub(crate) now: Millis,
+    /// Readers have paid for merging level 0.
+    pub(crate) reads_pay: bool,
     /// Value files that are mostly garbage.
     pub(crate) to_empty: &'a HashSet<FileNumber>,
 }
@@ -82,8 +84,25 @@ pub(crate) fn pick<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
             0 => pick_level0(input, targets.base_level, Reason::Level0, None),
             _ => pick_level(input, level, targets.excess(version, level)),
         })
+        .or_else(|| {
+            let wanted = input.reads_pay && is_worth_merging(version);
+            wanted.then(|| pick_level0(input, targets.base_level, Reason::Reads, None)).flatten()
+        })
         .or_else(|| pick_tombstones(input))
         .or_else(|| pick_stale(input, targets.base_level))
+}
+
+/// Bytes that merging level 0 away takes; `None` if readers would gain nothing.
+pub(crate) fn level0_merge_bytes<T>(version: &Version<T>, options: &Options) -> Option<u64> {
+    let base_level = LevelTargets::of(version, options).base_level;
+    let level0: u64 = version.l0().iter().map(|run| run.bytes()).sum();
+    is_worth_merging(version).then(|| level0 + version.level_bytes(base_level))
+}
+
+/// Whether level 0 holds more than one run with all levels would.
+fn is_worth_merging<T>(version: &Version<T>) -> bool {
+    let deeper = usize::from((1..LEVELS).any(|level| version.level_len(level) > 0));
+    !version.l0().is_empty() && version.l0().len() + deeper > 1
 }
 
 /// A plan, if it can run beside the running ones.

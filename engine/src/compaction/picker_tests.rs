@@ -30,6 +30,10 @@ fn version(tables: &[(usize, u64, &str, &str)]) -> Version<()> {
 }
 
 fn shown(version: &Version<()>, running: &Running) -> String {
+    shown_to_readers(version, running, false)
+}
+
+fn shown_to_readers(version: &Version<()>, running: &Running, reads_pay: bool) -> String {
     let options = options();
     let input = PickerInput {
         version,
@@ -37,9 +41,27 @@ fn shown(version: &Version<()>, running: &Running) -> String {
         running,
         cursors: &Cursors::default(),
         now: NOW,
+        reads_pay,
         to_empty: &HashSet::new(),
     };
     pick(input).map_or_else(|| "nothing".into(), |plan| plan.to_string())
+}
+
+#[test]
+fn readers_pay_for_merging_level0_where_they_gain_by_it() {
+    let idle = Running::default();
+    let alone = version(&[(0, 1, "a", "m")]);
+    assert_eq!(shown_to_readers(&alone, &idle, true), "nothing");
+    assert_eq!(level0_merge_bytes(&alone, &options()), None);
+    let over_a_level = version(&[(0, 9, "a", "m"), (6, 1, "c", "z")]);
+    assert_eq!(shown_to_readers(&over_a_level, &idle, false), "nothing");
+    assert_eq!(
+        shown_to_readers(&over_a_level, &idle, true),
+        "Reads L0 [9] + L6 [1] below [] bottommost"
+    );
+    assert_eq!(level0_merge_bytes(&over_a_level, &options()), Some(2000));
+    let level_only = version(&[(6, 1, "c", "z")]);
+    assert_eq!(shown_to_readers(&level_only, &idle, true), "nothing");
 }
 
 #[test]
@@ -192,6 +214,7 @@ fn a_requested_range_sinks_to_its_bottom_and_is_rewritten_there_once() {
             running,
             cursors: &Cursors::default(),
             now: NOW,
+            reads_pay: false,
             to_empty: &HashSet::new(),
         };
         match pick_range(input, bounds, rewrite(before)) {
@@ -336,6 +359,7 @@ impl Model {
             running: &self.running,
             cursors: &self.cursors,
             now: NOW,
+            reads_pay: false,
             to_empty: &self.nothing,
         }
     }
@@ -455,6 +479,7 @@ fn tables_that_point_to_garbage_are_rewritten_in_place() {
             running: &Running::default(),
             cursors: &Cursors::default(),
             now: NOW,
+            reads_pay: false,
             to_empty: &to_empty.iter().copied().collect(),
         };
         pick(input).map_or_else(|| "nothing".into(), |plan| plan.to_string())

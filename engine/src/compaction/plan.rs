@@ -26,6 +26,8 @@ pub(crate) enum Reason {
     Expired,
     /// A table points to value files that are mostly garbage.
     ValueGarbage,
+    /// Level 0 costs readers more than merging it does.
+    Reads,
     /// Somebody asked for the range.
     Manual,
 }

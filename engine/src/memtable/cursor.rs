@@ -17,11 +17,12 @@ use crate::key::Trailer;
 pub(crate) struct MemtableCursor {
     memtable: Arc<Memtable>,
     position: Option<Position>,
+    repeats: bool,
 }
 
 impl MemtableCursor {
     pub(super) fn new(memtable: Arc<Memtable>) -> Self {
-        Self { memtable, position: None }
+        Self { memtable, position: None, repeats: false }
     }
 
     #[inline]
@@ -59,9 +60,18 @@ impl Cursor for MemtableCursor {
 
     #[inline]
     fn next(&mut self) -> Result<()> {
+        let list = &self.memtable.list;
         let position = self.position.expect("only called while the cursor is valid");
-        self.position = self.memtable.list.next(position);
+        let next = list.next(position);
+        self.repeats =
+            next.is_some_and(|next| list.entry(next).key() == list.entry(position).key());
+        self.position = next;
         Ok(())
+    }
+
+    #[inline]
+    fn repeats(&self) -> bool {
+        self.repeats
     }
 
     fn prev(&mut self) -> Result<()> {

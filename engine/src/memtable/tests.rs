@@ -107,8 +107,12 @@ fn a_cursor_moves_as_one_over_a_sorted_map_does() {
     let mut cursor = memtable.cursor();
     assert!(!cursor.valid());
     cursor.seek_to_first().unwrap();
+    let mut last = None;
     for entry in &model {
         assert_at(&cursor, Some(entry));
+        if let Some(last) = last.replace(cursor.key().to_vec()) {
+            assert_eq!(cursor.repeats(), last == cursor.key());
+        }
         cursor.next().unwrap();
     }
     assert!(!cursor.valid());

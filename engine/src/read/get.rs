@@ -94,6 +94,7 @@ fn lookup_in_tables<'v>(
     snapshot: Sequence,
 ) -> Result<Option<Found<'v>>> {
     let hash = hash_key(key);
+    view.read_cost.looked_up(hash, view.version.l0().len());
     let mut candidates = view.version.sources().filter_map(|run| run.find(key));
     loop {
         let mut batch = [None; PREFETCHED];
@@ -101,11 +102,12 @@ fn lookup_in_tables<'v>(
             handle.table.prefetch_filter(hash);
             *slot = Some(handle);
         }
-        if batch[0].is_none() {
-            return Ok(None);
-        }
+        let Some(&last) = batch.iter().flatten().last() else { return Ok(None) };
+        // Most keys are in the last, where most data is: searching its index takes as long as waiting for the filters.
+        let block = last.table.find_block(key)?;
         for handle in batch.into_iter().flatten() {
-            match lookup_in_table(handle, key, hash, snapshot)? {
+            let block = if Arc::ptr_eq(handle, last) { Some(block) } else { None };
+            match lookup_in_table(handle, block, key, hash, snapshot)? {
                 Answer::Value(value) => return Ok(Some(Found::Table(handle, value))),
                 Answer::Special(trailer, value) => {
                     let found = Found::Table(handle, value);
@@ -127,8 +129,10 @@ enum Answer {
     Unknown,
 }
 
+/// `block`: where in the table the key would be, if that is known.
 fn lookup_in_table(
     handle: &TableHandle,
+    block: Option<usize>,
     key: &[u8],
     hash: u64,
     snapshot: Sequence,
@@ -139,9 +143,14 @@ fn lookup_in_table(
     } else {
         table.range_tombstones().newest_covering(key, snapshot)
     };
-    if table.may_contain(hash)
-        && let Some((trailer, value)) = table.get(key, hash, snapshot)?
-    {
+    if !table.may_contain(hash) {
+        return Ok(if tombstone.is_some() { Answer::Deleted } else { Answer::Unknown });
+    }
+    let block = match block {
+        Some(block) => block,
+        None => table.find_block(key)?,
+    };
+    if let Some((trailer, value)) = table.get_from(block, key, hash, snapshot)? {
         return Ok(if !is_live(trailer, tombstone) {
             Answer::Deleted
         } else if is_plain(trailer) {

@@ -1,13 +1,14 @@
 //! Merges several sorted sources into one, in both directions.
 //!
-//! A binary heap of source indices, ordered by what each source stands on. In the common case the source that was just advanced is
-//! still the smallest, and one comparison with each child of the root shows it.
+//! A binary heap of source indices, ordered by what each source stands on, that knows its runner-up: the source that comes next should
+//! the root move behind it. In the common case the source that was just advanced is still the smallest, and one comparison with the
+//! runner-up shows it. The same comparison tells whether the two stand on versions of one key.
 
 use std::cmp::Ordering;
 
 use crate::cursor::Cursor;
 use crate::error::Result;
-use crate::key::{Trailer, compare_internal};
+use crate::key::Trailer;
 use crate::read::source::Source;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,14 @@ pub(crate) struct MergeCursor<S = Source> {
     /// Indices of the valid sources; the root is the current one.
     heap: Vec<usize>,
     direction: Direction,
+    /// Where in the heap the runner-up is, if there are two sources or more.
+    runner_up: usize,
+    /// Whether the runner-up stands on a version of the root's key.
+    tied: bool,
+    /// See [`Cursor::repeats`].
+    repeats: bool,
+    /// How often the merge has gone on in another source.
+    switches: u64,
     /// Scratch for turning around.
     key: Vec<u8>,
 }
@@ -29,7 +38,16 @@ pub(crate) struct MergeCursor<S = Source> {
 impl<S: Cursor> MergeCursor<S> {
     pub(crate) fn new(sources: Vec<S>) -> Self {
         let heap = Vec::with_capacity(sources.len());
-        Self { sources, heap, direction: Direction::Forward, key: Vec::new() }
+        Self {
+            sources,
+            heap,
+            direction: Direction::Forward,
+            runner_up: 1,
+            tied: false,
+            repeats: false,
+            switches: 0,
+            key: Vec::new(),
+        }
     }
 
     /// Adds a source, before the merge is positioned.
@@ -38,13 +56,21 @@ impl<S: Cursor> MergeCursor<S> {
         self.sources.push(source);
     }
 
-    fn comes_first(&self, a: usize, b: usize) -> bool {
+    /// Whether source `a` comes before source `b`, and whether they stand on versions of one key.
+    #[inline]
+    fn compare(&self, a: usize, b: usize) -> (bool, bool) {
         let (a, b) = (&self.sources[a], &self.sources[b]);
-        let order = compare_internal(a.key(), a.trailer(), b.key(), b.trailer());
-        match self.direction {
+        let keys = a.key().cmp(b.key());
+        let order = keys.then_with(|| b.trailer().cmp(&a.trailer()));
+        let first = match self.direction {
             Direction::Forward => order == Ordering::Less,
             Direction::Backward => order == Ordering::Greater,
-        }
+        };
+        (first, keys == Ordering::Equal)
+    }
+
+    fn comes_first(&self, a: usize, b: usize) -> bool {
+        self.compare(a, b).0
     }
 
     fn rebuild(&mut self, direction: Direction) {
@@ -54,6 +80,22 @@ impl<S: Cursor> MergeCursor<S> {
         for position in (0..self.heap.len() / 2).rev() {
             self.sift_down(position);
         }
+        self.choose_runner_up();
+    }
+
+    /// How often it has gone on in another source since this was asked last.
+    pub(crate) fn take_switches(&mut self) -> u64 {
+        std::mem::take(&mut self.switches)
+    }
+
+    fn choose_runner_up(&mut self) {
+        let second = match self.heap[..] {
+            [] | [_] => return,
+            [_, left, right, ..] if self.comes_first(right, left) => 2,
+            _ => 1,
+        };
+        self.runner_up = second;
+        self.tied = self.compare(self.heap[0], self.heap[second]).1;
     }
 
     fn sift_down(&mut self, mut position: usize) {
@@ -73,13 +115,35 @@ impl<S: Cursor> MergeCursor<S> {
     }
 
     /// Puts the root where it belongs after it has moved.
+    #[inline]
     fn root_moved(&mut self) {
+        let root = self.heap[0];
+        let stays = self.sources[root].valid() && (self.heap.len() == 1 || self.stays_first(root));
+        if stays {
+            self.repeats = self.sources[root].repeats();
+        } else {
+            self.runner_up_takes_over();
+        }
+    }
+
+    #[inline]
+    fn stays_first(&mut self, root: usize) -> bool {
+        let (first, tied) = self.compare(root, self.heap[self.runner_up]);
+        if first {
+            self.tied = tied;
+        }
+        first
+    }
+
+    fn runner_up_takes_over(&mut self) {
+        // It stands where it stood when the root had not moved yet.
+        self.repeats = self.tied;
+        self.switches += 1;
         if !self.sources[self.heap[0]].valid() {
             self.heap.swap_remove(0);
         }
-        if self.heap.len() > 1 {
-            self.sift_down(0);
-        }
+        self.sift_down(0);
+        self.choose_runner_up();
     }
 
     fn all(
@@ -148,6 +212,19 @@ impl<S: Cursor> Cursor for MergeCursor<S> {
         }
         self.root_moved();
         Ok(())
+    }
+
+    #[inline]
+    fn repeats(&self) -> bool {
+        self.repeats
+    }
+
+    #[inline]
+    fn is_surely_newest(&self) -> bool {
+        // Going backward, who holds a newer version of the root's key is the runner-up.
+        self.direction == Direction::Backward
+            && (self.heap.len() == 1 || !self.tied)
+            && self.current().is_surely_newest()
     }
 
     #[inline]

@@ -57,6 +57,9 @@ fn bring_in(view: &View, keys: &[FullKey]) {
         }
     }
     candidates.retain(|candidate| candidate.table.may_contain(candidate.hash));
+    for candidate in &candidates {
+        candidate.table.prefetch_index(candidate.key);
+    }
     let hint = |candidate: &Candidate<'_>| candidate.table.prefetch_block(candidate.key);
     let blocks: Vec<Option<BlockHint>> = candidates.iter().map(hint).collect();
     for (candidate, block) in candidates.iter().zip(blocks) {

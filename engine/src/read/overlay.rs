@@ -164,6 +164,11 @@ impl Cursor for OverlayCursor {
         Ok(())
     }
 
+    #[inline]
+    fn repeats(&self) -> bool {
+        false
+    }
+
     fn prev(&mut self) -> Result<()> {
         let key = Arc::clone(&self.at().key);
         self.backward(Bound::Excluded(&key));

@@ -59,6 +59,16 @@ impl Cursor for Source {
     }
 
     #[inline]
+    fn repeats(&self) -> bool {
+        dispatch!(self, cursor => cursor.repeats())
+    }
+
+    #[inline]
+    fn is_surely_newest(&self) -> bool {
+        dispatch!(self, cursor => cursor.is_surely_newest())
+    }
+
+    #[inline]
     fn prev(&mut self) -> Result<()> {
         dispatch!(self, cursor => cursor.prev())
     }
@@ -199,6 +209,17 @@ impl<C: TableWalk> Cursor for RunCursor<C> {
             }
         }
         Ok(())
+    }
+
+    #[inline]
+    fn repeats(&self) -> bool {
+        // Tables of a run share no key, and a cursor that was just opened repeats nothing.
+        self.at().repeats()
+    }
+
+    #[inline]
+    fn is_surely_newest(&self) -> bool {
+        self.at().is_surely_newest()
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crossbeam_epoch::{self as epoch, Atomic, Owned};
 use std::sync::atomic::Ordering;
 
+use crate::compaction::read_cost::ReadCost;
 use crate::key::Sequence;
 use crate::kinds::Rules;
 use crate::manifest::Version;
@@ -35,6 +36,8 @@ pub(crate) struct View {
     pub(crate) version: Arc<Version>,
     /// What records mean that are more than a value.
     pub(crate) rules: Arc<Rules>,
+    /// Where readers say what level 0 costs them.
+    pub(crate) read_cost: Arc<ReadCost>,
     /// Range tombstones of everything but the active memtable; made when first asked for.
     settled_tombstones: OnceLock<Arc<RangeTombstones>>,
 }
@@ -45,8 +48,9 @@ impl View {
         frozen: Vec<Arc<FrozenMemtable>>,
         version: Arc<Version>,
         rules: Arc<Rules>,
+        read_cost: Arc<ReadCost>,
     ) -> Self {
-        Self { active, frozen, version, rules, settled_tombstones: OnceLock::new() }
+        Self { active, frozen, version, rules, read_cost, settled_tombstones: OnceLock::new() }
     }
 
     /// The same tables under other memtables.
@@ -55,7 +59,8 @@ impl View {
         active: Arc<Memtable>,
         frozen: Vec<Arc<FrozenMemtable>>,
     ) -> Self {
-        Self::new(active, frozen, Arc::clone(&self.version), Arc::clone(&self.rules))
+        let (version, rules) = (Arc::clone(&self.version), Arc::clone(&self.rules));
+        Self::new(active, frozen, version, rules, Arc::clone(&self.read_cost))
     }
 
     /// All memtables, newest first.

@@ -1,15 +1,17 @@
 //! From all versions to what one reader sees.
 //!
 //! Going forward, the merge stands *on* the record shown, so key and value are slices of it. Going backward, versions of a key
-//! arrive oldest first, so the newest visible one is only known when the merge has left the key: key and value are copies, and the merge
-//! stands before the key.
+//! arrive oldest first, so the newest visible one is mostly known when the merge has left the key: then key and value are copies, and the
+//! merge stands before the key. Where the merge can tell that a record is the newest of its key, it stands on it as well.
 
+use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::compaction::read_cost::ReadCost;
 use crate::cursor::Cursor as _;
 use crate::error::Result;
-use crate::key::{Sequence, Trailer, ValueKind};
+use crate::key::{Sequence, Trailer, ValueKind, head_of};
 use crate::kinds::expiry::{self, EXPIRY_BYTES};
 use crate::kinds::operator::Chain;
 use crate::kinds::{Rules, unknown_kind};
@@ -43,6 +45,14 @@ enum State {
     Behind,
 }
 
+impl Drop for VisibleCursor {
+    fn drop(&mut self) {
+        if let Some(cost) = &self.read_cost {
+            cost.walked(self.level0_runs, self.seeks, self.merge.take_switches());
+        }
+    }
+}
+
 /// A cursor over the visible records of a range.
 pub(crate) struct VisibleCursor {
     merge: MergeCursor,
@@ -53,7 +63,14 @@ pub(crate) struct VisibleCursor {
     /// Who wants to know what was read.
     observed: Option<Arc<Observed>>,
     rules: Arc<Rules>,
+    /// Who is told what level 0 costs, if it costs anything.
+    read_cost: Option<Arc<ReadCost>>,
+    level0_runs: usize,
+    seeks: u64,
     range: KeyRange,
+    /// The first bytes of the range's bounds, as [`head_of`] puts them.
+    start_head: u64,
+    end_head: u64,
     state: State,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -67,18 +84,25 @@ impl VisibleCursor {
             .filter(|memtable| !memtable.is_empty())
             .map(|memtable| Source::Memtable(memtable.cursor()))
             .collect();
-        for run in view.version.sources() {
+        let mut level0_runs = 0;
+        for (index, run) in view.version.sources().enumerate() {
             if !run.overlapping(Some(&range.start), Some(&range.end)).is_empty() {
                 sources.push(Source::Run(RunCursor::new(Arc::clone(run))));
+                level0_runs += usize::from(index < view.version.l0().len());
             }
         }
         Self {
+            read_cost: (level0_runs > 0).then(|| Arc::clone(&view.read_cost)),
+            level0_runs,
+            seeks: 0,
             merge: MergeCursor::new(sources),
             snapshot,
             tombstones: view.range_tombstones(),
             own: None,
             observed: None,
             rules: Arc::clone(&view.rules),
+            start_head: head_of(&range.start),
+            end_head: head_of(&range.end),
             range,
             state: State::Invalid,
             key: Vec::new(),
@@ -121,8 +145,13 @@ impl VisibleCursor {
         }
     }
 
-    pub(crate) fn seek_to_first(&mut self) -> Result<()> {
+    fn begin_seek(&mut self) {
         self.state = State::Invalid;
+        self.seeks += 1;
+    }
+
+    pub(crate) fn seek_to_first(&mut self) -> Result<()> {
+        self.begin_seek();
         self.merge.seek(&self.range.start, Trailer::NEWEST)?;
         self.find_forward(false)?;
         self.observe_from(&self.range.start);
@@ -130,7 +159,7 @@ impl VisibleCursor {
     }
 
     pub(crate) fn seek_to_last(&mut self) -> Result<()> {
-        self.state = State::Invalid;
+        self.begin_seek();
         self.merge.seek_before(&self.range.end, Trailer::NEWEST)?;
         self.find_backward()?;
         self.observe_to(&self.range.end);
@@ -142,7 +171,7 @@ impl VisibleCursor {
         if key <= self.range.start.as_slice() {
             return self.seek_to_first();
         }
-        self.state = State::Invalid;
+        self.begin_seek();
         self.merge.seek(key, Trailer::NEWEST)?;
         self.find_forward(false)?;
         self.observe_from(key);
@@ -154,7 +183,7 @@ impl VisibleCursor {
         if key >= self.range.end.as_slice() {
             return self.seek_to_last();
         }
-        self.state = State::Invalid;
+        self.begin_seek();
         self.merge.seek_before(key, Trailer::NEWEST)?;
         self.find_backward()?;
         self.observe_to(key);
@@ -209,10 +238,9 @@ impl VisibleCursor {
         match self.state {
             State::Invalid => return Ok(()),
             State::On => {
-                self.key.clear();
-                self.key.extend_from_slice(self.merge.key());
                 self.state = State::Invalid;
                 self.merge.next()?;
+                return self.find_forward(true);
             }
             State::Before => {
                 self.state = State::Invalid;
@@ -220,12 +248,17 @@ impl VisibleCursor {
             }
             State::Behind => self.state = State::Invalid,
         }
-        self.find_forward(true)
+        self.leave_key()?;
+        self.find_forward(false)
     }
 
     fn prev_unobserved(&mut self) -> Result<()> {
         match self.state {
             State::Invalid => return Ok(()),
+            State::On if self.merge.is_surely_newest() => {
+                self.state = State::Invalid;
+                self.merge.prev()?;
+            }
             State::On => {
                 self.key.clear();
                 self.key.extend_from_slice(self.merge.key());
@@ -241,26 +274,36 @@ impl VisibleCursor {
         self.find_backward()
     }
 
-    /// From the merge's position on, the first visible record. `skipping`: versions of `self.key` are done with.
+    /// Moves the merge behind the key in the buffer, at which it stands or behind which it is.
+    fn leave_key(&mut self) -> Result<()> {
+        let mut steps = 0;
+        while self.merge.valid() && self.merge.key() == self.key.as_slice() {
+            steps += 1;
+            if steps == STEPS_BEFORE_SEEK {
+                // At most one more version, the one with the smallest trailer, can follow.
+                self.merge.seek(&self.key, Trailer::OLDEST)?;
+            } else {
+                self.merge.next()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From the merge's position on, the first visible record. `skipping`: the merge has just moved, and versions of the key that it
+    /// stood on are done with.
+    #[inline]
     fn find_forward(&mut self, mut skipping: bool) -> Result<()> {
-        let mut skipped = 0;
         while self.merge.valid() {
-            let key = self.merge.key();
-            if skipping && key == self.key.as_slice() {
-                skipped += 1;
-                if skipped > STEPS_BEFORE_SEEK {
-                    skipped = 0;
-                    self.merge.seek(&self.key, Trailer::OLDEST)?;
-                    // At most one more version, the one with the smallest trailer, can follow.
-                    if self.merge.valid() && self.merge.key() == self.key.as_slice() {
-                        self.merge.next()?;
-                    }
-                } else {
-                    self.merge.next()?;
-                }
+            if skipping && self.merge.repeats() {
+                self.key.clear();
+                self.key.extend_from_slice(self.merge.key());
+                self.leave_key()?;
+                skipping = false;
                 continue;
             }
-            if key >= self.range.end.as_slice() {
+            skipping = false;
+            let key = self.merge.key();
+            if !self.is_in_front_of_end(key) {
                 return Ok(());
             }
             let trailer = self.merge.trailer();
@@ -273,28 +316,59 @@ impl VisibleCursor {
                 self.state = State::On;
                 return Ok(());
             }
+            if !live {
+                skipping = true;
+                self.merge.next()?;
+                continue;
+            }
             self.key.clear();
             self.key.extend_from_slice(key);
-            skipping = true;
-            skipped = 0;
-            if !live {
-                self.merge.next()?;
-            } else if self.understand_forward(trailer)? {
+            if self.understand_forward(trailer)? {
                 self.state = State::Behind;
                 return Ok(());
             }
+            self.leave_key()?;
         }
         Ok(())
+    }
+
+    /// Whether a key is before the start of the range.
+    #[inline]
+    fn is_in_front_of_start(&self, key: &[u8]) -> bool {
+        match head_of(key).cmp(&self.start_head) {
+            Ordering::Less => true,
+            Ordering::Equal => key < self.range.start.as_slice(),
+            Ordering::Greater => false,
+        }
+    }
+
+    /// Whether a key is before the end of the range.
+    #[inline]
+    fn is_in_front_of_end(&self, key: &[u8]) -> bool {
+        // Mostly a comparison of numbers decides.
+        match head_of(key).cmp(&self.end_head) {
+            Ordering::Less => true,
+            Ordering::Equal => key < self.range.end.as_slice(),
+            Ordering::Greater => false,
+        }
     }
 
     /// From the merge's position back, the last visible record.
     fn find_backward(&mut self) -> Result<()> {
         while self.merge.valid() {
-            if self.merge.key() < self.range.start.as_slice() {
+            let key = self.merge.key();
+            if self.is_in_front_of_start(key) {
                 return Ok(());
             }
+            if self.merge.is_surely_newest() {
+                let trailer = self.merge.trailer();
+                if is_plain(trailer) && self.sees(trailer) && !self.is_covered(key, trailer) {
+                    self.state = State::On;
+                    return Ok(());
+                }
+            }
             self.key.clear();
-            self.key.extend_from_slice(self.merge.key());
+            self.key.extend_from_slice(key);
             let mut newest = None;
             while self.merge.valid() && self.merge.key() == self.key.as_slice() {
                 let trailer = self.merge.trailer();

@@ -10,6 +10,7 @@ use crate::commit::pipeline::{CommitLimits, CommitPipeline, CommitStart};
 use crate::commit::stall::{Limits, Stall};
 use crate::compaction::background::{CompactionState, background_threads};
 use crate::compaction::rate_limiter::RateLimiter;
+use crate::compaction::read_cost::ReadCost;
 use crate::core::{Core, Counters, Signals};
 use crate::database::{Database, Handle};
 use crate::error::{Error, ErrorKind, Result};
@@ -254,7 +255,14 @@ fn assemble(parts: Parts) -> Result<Database> {
         Some(replayed) => replayed,
         None => nothing_replayed(&options)?,
     };
-    let view = View::new(replayed.active, replayed.frozen, versions.current(), Arc::clone(&rules));
+    let read_cost = Arc::new(ReadCost::new(&signals));
+    let view = View::new(
+        replayed.active,
+        replayed.frozen,
+        versions.current(),
+        Arc::clone(&rules),
+        Arc::clone(&read_cost),
+    );
     let views = Arc::new(ViewCell::new(view));
     let wake = Arc::clone(&signals);
     let indexes = Indexes::new(&versions.keyspaces(), options.extractors.clone());
@@ -262,12 +270,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         next_sequence: replayed.next_sequence,
         log,
         views: Arc::clone(&views),
-        limits: CommitLimits {
-            memtable_bytes: options.memtable_bytes,
-            memtables_max: options.memtables_max,
-            log_bytes_max: options.log_bytes_max,
-            footprint_bytes_max: options.memtable_bytes / FOOTPRINT_SHARE,
-        },
+        limits: commit_limits(&options),
         stall: Stall::new(stall_limits(&options)),
         clock: Arc::clone(&clock),
         rules: Arc::clone(&rules),
@@ -296,6 +299,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         snapshots,
         pool,
         signals,
+        read_cost,
         compactions: Mutex::new(CompactionState::default()),
         counters: Counters::default(),
     });
@@ -303,6 +307,15 @@ fn assemble(parts: Parts) -> Result<Database> {
     let mut threads = background_threads(&core)?;
     threads.extend(index::build::resume(&core)?);
     Ok(Database::new(Handle::new(core, threads, lock)))
+}
+
+fn commit_limits(options: &Options) -> CommitLimits {
+    CommitLimits {
+        memtable_bytes: options.memtable_bytes,
+        memtables_max: options.memtables_max,
+        log_bytes_max: options.log_bytes_max,
+        footprint_bytes_max: options.memtable_bytes / FOOTPRINT_SHARE,
+    }
 }
 
 fn stall_limits(options: &Options) -> Limits {

@@ -53,8 +53,8 @@ impl TableCursor {
         }
     }
 
-    /// Enters block `index`; false if there is none. A record must be chosen next.
-    fn enter(&mut self, index: usize) -> Result<bool> {
+    /// Brings block `index` in; false if there is none. The position must enter it next.
+    fn bring_in(&mut self, index: usize) -> Result<bool> {
         let Some(place) = self.table.index.place(&self.table.map, index) else {
             return Ok(false);
         };
@@ -69,7 +69,15 @@ impl TableCursor {
             // A scan goes through the block in order, and the processor foresees that by itself.
             prefetch_arrays(bytes);
         }
-        let entered = self.position.enter(bytes);
+        Ok(true)
+    }
+
+    /// Enters block `index`; false if there is none. A record must be chosen next.
+    fn enter(&mut self, index: usize) -> Result<bool> {
+        if !self.bring_in(index)? {
+            return Ok(false);
+        }
+        let entered = self.position.enter(self.table.bytes_of(&self.block));
         entered.ok_or_else(|| self.malformed())?;
         Ok(true)
     }
@@ -125,8 +133,10 @@ impl TableCursor {
     #[inline(never)]
     fn next_block(&mut self) -> Result<()> {
         self.walked = self.walked.saturating_add(1);
-        if self.enter(self.index + 1)? {
-            self.set(0)?;
+        if self.bring_in(self.index + 1)? {
+            let entered = self.position.enter_next(self.table.bytes_of(&self.block));
+            entered.ok_or_else(|| self.malformed())?;
+            self.valid = true;
         }
         Ok(())
     }
@@ -202,6 +212,16 @@ impl Cursor for TableCursor {
             Some(false) => self.next_block(),
             None => Err(self.malformed()),
         }
+    }
+
+    #[inline]
+    fn repeats(&self) -> bool {
+        self.position.repeats()
+    }
+
+    #[inline]
+    fn is_surely_newest(&self) -> bool {
+        self.position.is_surely_newest(self.table.bytes_of(&self.block))
     }
 
     #[inline]

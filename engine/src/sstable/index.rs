@@ -19,6 +19,7 @@ use std::cmp::Ordering;
 
 use super::compression::Codec;
 use super::format::BLOCK_TRAILER_BYTES;
+use super::simd::prefetch;
 use crate::key::head_of;
 
 const HEADER_BYTES: usize = 8;
@@ -113,10 +114,16 @@ pub(super) struct Place {
     pub(super) codec: Codec,
 }
 
+/// Every so many heads there is one in [`Index::sample`]. Two cache lines of heads.
+const SAMPLED: usize = 16;
+
 /// Where the arrays of a table's index are in its file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Index {
     count: usize,
+    /// Every [`SAMPLED`]th head. A binary search touches the same few heads again and again, each on a cache line of its own; packed
+    /// together they stay in the first-level cache, and a search waits for memory once, at its last step.
+    sample: Box<[u64]>,
     prefix_len: usize,
     heads_at: usize,
     places_at: usize,
@@ -150,8 +157,11 @@ impl Index {
             }
             last_end = end;
         }
+        let heads = payload.get(HEADER_BYTES..places_at).ok_or("the arrays do not fit")?;
+        let sample = heads.as_chunks().0.iter().step_by(SAMPLED);
         let index = Self {
             count,
+            sample: sample.map(|&bytes| u64::from_le_bytes(bytes)).collect(),
             prefix_len,
             heads_at: at + HEADER_BYTES,
             places_at: at + places_at,
@@ -235,6 +245,25 @@ impl Index {
         Some(order.then_with(|| (head_len + rest.len()).cmp(&suffix.len())))
     }
 
+    /// Where the group of [`SAMPLED`] heads begins that ends the search for `head`. Starts bringing it in, and the places of its blocks.
+    #[inline]
+    fn group_of(&self, file: &[u8], head: u64) -> usize {
+        let group = self.sample.partition_point(|&sampled| sampled < head).saturating_sub(1);
+        let start = group * SAMPLED;
+        for array_at in [self.heads_at, self.places_at] {
+            let lines = file.get(array_at + start * 8..).unwrap_or_default().chunks(64);
+            lines.take(SAMPLED * 8 / 64 + 1).for_each(prefetch);
+        }
+        start
+    }
+
+    /// Starts bringing in what [`find`](Self::find) will read.
+    pub(super) fn prefetch(&self, file: &[u8], key: &[u8]) {
+        if let Some(suffix) = self.prefix(file).and_then(|prefix| key.strip_prefix(prefix)) {
+            self.group_of(file, head_of(suffix));
+        }
+    }
+
     /// The number of blocks whose separator is before `key`: the first block that can hold it, if there are as many.
     #[inline]
     pub(super) fn find(&self, file: &[u8], key: &[u8]) -> Option<usize> {
@@ -244,7 +273,10 @@ impl Index {
         };
         let head = head_of(suffix);
         let heads = file.get(self.heads_at..)?.get(..self.count * HEAD_BYTES)?.as_chunks().0;
-        let first = heads.partition_point(|&bytes| u64::from_le_bytes(bytes) < head);
+        let start = self.group_of(file, head);
+        let group = heads.get(start..)?;
+        let group = group.get(..SAMPLED).unwrap_or(group);
+        let first = start + group.partition_point(|&bytes| u64::from_le_bytes(bytes) < head);
         if heads.get(first) != Some(&head.to_le_bytes()) {
             return Some(first);
         }

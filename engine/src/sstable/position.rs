@@ -15,6 +15,13 @@ pub(super) struct Position {
     index: usize,
     /// Where the record after this one begins.
     next_at: usize,
+    /// The record's first key bytes after the prefix, and how many there are after it in all.
+    head: u64,
+    suffix_len: usize,
+    /// Whether it has the key of the record that the position advanced from.
+    repeats: bool,
+    /// Scratch: the key that a block was left with.
+    left: Vec<u8>,
     key: Vec<u8>,
     trailer: Trailer,
     value: Range<usize>,
@@ -26,6 +33,10 @@ impl Position {
             layout: BlockLayout::default(),
             index: 0,
             next_at: 0,
+            head: 0,
+            suffix_len: 0,
+            repeats: false,
+            left: Vec::new(),
             key: Vec::new(),
             trailer: Trailer::OLDEST,
             value: 0..0,
@@ -40,6 +51,20 @@ impl Position {
         self.trailer
     }
 
+    /// See [`Cursor::repeats`](crate::cursor::Cursor::repeats).
+    #[inline]
+    pub(super) fn repeats(&self) -> bool {
+        self.repeats
+    }
+
+    /// See [`Cursor::is_surely_newest`](crate::cursor::Cursor::is_surely_newest).
+    #[inline]
+    pub(super) fn is_surely_newest(&self, block: &[u8]) -> bool {
+        let view = BlockView::with_layout(block, self.layout);
+        let before = self.index.checked_sub(1).and_then(|before| view.head(before));
+        before.is_some_and(|head| head != self.head)
+    }
+
     /// Where the value is in the block.
     pub(super) fn value(&self) -> Range<usize> {
         self.value.clone()
@@ -47,6 +72,15 @@ impl Position {
 
     pub(super) fn index(&self) -> usize {
         self.index
+    }
+
+    /// Enters the block behind the one left and stands on its first record.
+    pub(super) fn enter_next(&mut self, block: &[u8]) -> Option<()> {
+        std::mem::swap(&mut self.key, &mut self.left);
+        self.enter(block)?;
+        self.set(block, 0)?;
+        self.repeats = self.key == self.left;
+        Some(())
     }
 
     /// Enters a block; `set` must follow.
@@ -72,7 +106,9 @@ impl Position {
     pub(super) fn set(&mut self, block: &[u8], index: usize) -> Option<()> {
         let at = BlockView::with_layout(block, self.layout).record_offset(index)?;
         self.index = index;
-        self.take(block, at)
+        self.take(block, at)?;
+        self.repeats = false;
+        Some(())
     }
 
     /// To the next record of the block; false if there is none.
@@ -98,12 +134,18 @@ impl Position {
         let view = BlockView::with_layout(block, self.layout);
         let head = view.head(self.index)?;
         let Record { suffix_len, trailer, rest, value } = view.record_at(at)?;
+        let rest_at = self.layout.prefix_len() + HEAD_BYTES;
+        self.repeats = head == self.head
+            && suffix_len == self.suffix_len
+            && self.key.get(rest_at..).unwrap_or_default() == rest;
         self.key.truncate(self.layout.prefix_len());
         self.key.extend_from_slice(&head.to_be_bytes());
         if suffix_len < HEAD_BYTES {
             self.key.truncate(self.layout.prefix_len() + suffix_len);
         }
         self.key.extend_from_slice(rest);
+        self.head = head;
+        self.suffix_len = suffix_len;
         self.trailer = trailer;
         self.next_at = value.end;
         self.value = value;

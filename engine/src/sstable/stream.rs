@@ -66,8 +66,8 @@ impl TableStream {
         Ok(Self { table, reader, index: usize::MAX, position: Position::new(), valid: false })
     }
 
-    /// Enters block `index`; false if there is none.
-    fn enter(&mut self, index: usize) -> Result<bool> {
+    /// Reads block `index`; false if there is none. The position must enter it next.
+    fn read(&mut self, index: usize) -> Result<bool> {
         let Some(place) = self.table.index.place(&self.table.map, index) else {
             return Ok(false);
         };
@@ -80,8 +80,16 @@ impl TableStream {
             self.reader.read(&self.table, place)?;
             self.index = index;
         }
+        Ok(true)
+    }
+
+    /// Enters block `index`; false if there is none. A record must be chosen next.
+    fn enter(&mut self, index: usize) -> Result<bool> {
+        if !self.read(index)? {
+            return Ok(false);
+        }
         let entered = self.position.enter(self.reader.payload());
-        entered.ok_or_else(|| self.table.malformed_block(place.offset))?;
+        entered.ok_or_else(|| self.malformed())?;
         Ok(true)
     }
 
@@ -146,13 +154,20 @@ impl Cursor for TableStream {
         match self.position.advance(self.reader.payload()) {
             Some(true) => self.valid = true,
             Some(false) => {
-                if self.enter(self.index + 1)? {
-                    self.set(0)?;
+                if self.read(self.index + 1)? {
+                    let entered = self.position.enter_next(self.reader.payload());
+                    entered.ok_or_else(|| self.malformed())?;
+                    self.valid = true;
                 }
             }
             None => return Err(self.malformed()),
         }
         Ok(())
+    }
+
+    #[inline]
+    fn repeats(&self) -> bool {
+        self.position.repeats()
     }
 
     fn prev(&mut self) -> Result<()> {

@@ -205,10 +205,21 @@ impl Table {
         hash: u64,
         snapshot: Sequence,
     ) -> Result<Option<(Trailer, TableValue)>> {
+        self.get_from(self.find_block(key)?, key, hash, snapshot)
+    }
+
+    /// Like [`get`](Self::get), where [`find_block`](Self::find_block) gave `index` for the key.
+    #[inline]
+    pub(crate) fn get_from(
+        &self,
+        mut index: usize,
+        key: &[u8],
+        hash: u64,
+        snapshot: Sequence,
+    ) -> Result<Option<(Trailer, TableValue)>> {
         if self.given_sequence > snapshot {
             return Ok(None);
         }
-        let mut index = self.find_block(key)?;
         while let Some(place) = self.index.place(&self.map, index) {
             let block = self.data_block(index, place)?;
             let bytes = self.bytes_of(&block);
@@ -229,6 +240,11 @@ impl Table {
             index += 1;
         }
         Ok(None)
+    }
+
+    /// Starts bringing in the part of the index that [`find_block`](Self::find_block) will search for `key`.
+    pub(crate) fn prefetch_index(&self, key: &[u8]) {
+        self.index.prefetch(&self.map, key);
     }
 
     /// Starts bringing in the arrays of the block that a [`get`](Self::get) of `key` will search, if it is one that lies in memory.
@@ -311,7 +327,7 @@ impl Table {
 
     /// The first block that can hold `key`; the number of blocks if none can.
     #[inline]
-    pub(super) fn find_block(&self, key: &[u8]) -> Result<usize> {
+    pub(crate) fn find_block(&self, key: &[u8]) -> Result<usize> {
         self.index.find(&self.map, key).ok_or_else(|| {
             self.identity.corruption(self.footer.index.offset, "table index", "malformed")
         })

@@ -23,6 +23,7 @@ fn every_method_of_a_closed_database_says_that_it_is_closed() {
         for keyspace in [&*db, &*clone, &other] {
             assert_fails(keyspace.get("k"), closed, &["closed"]);
             assert_fails(keyspace.get_pinned("k"), closed, &["closed"]);
+            assert_fails(keyspace.get_into("k", &mut Vec::new()), closed, &["closed"]);
             assert_fails(keyspace.multi_get(&["k"]), closed, &["closed"]);
             assert_fails(keyspace.contains_key("k"), closed, &["closed"]);
             assert_fails(keyspace.put("k", "v"), closed, &["closed"]);

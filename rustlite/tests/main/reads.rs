@@ -27,6 +27,9 @@ fn point_reads_agree_with_each_other_at_every_stage() {
                 assert_eq!(found.as_deref(), expected, "{stage:?} {key}");
                 assert_eq!(db.get(key).unwrap().as_deref(), expected, "{stage:?} {key}");
                 assert_eq!(db.get_pinned(key).unwrap().as_deref(), expected, "{stage:?} {key}");
+                let mut copy = b"other".to_vec();
+                assert_eq!(db.get_into(key, &mut copy).unwrap(), expected.is_some());
+                assert_eq!(copy, expected.unwrap_or_default(), "{stage:?} {key}");
                 assert_eq!(db.contains_key(key).unwrap(), expected.is_some(), "{stage:?} {key}");
             }
             assert_eq!(db.multi_get::<&str>(&[]).unwrap(), Vec::<Option<Vec<u8>>>::new());
@@ -253,3 +256,34 @@ const _: () = {
     is_shared::<rustlite::Options>();
     is_shared::<rustlite::Error>();
 };
+
+/// Two overlapping runs are fewer than writers mind. Readers that go through both have them merged.
+#[test]
+fn scans_and_lookups_have_level0_merged_when_it_costs_them_enough() {
+    fn scan(db: &Database) {
+        assert_eq!(db.iter().unwrap().count(), 3000);
+    }
+    fn look_up(db: &Database) {
+        for number in 0..3000 {
+            assert!(db.get(format!("{number:04}")).unwrap().is_some());
+        }
+    }
+    for (name, read) in [("scan", scan as fn(&Database)), ("lookups", look_up)] {
+        let db = Database::in_memory().unwrap();
+        for begin in [0, 1] {
+            for number in (begin..3000).step_by(2) {
+                db.put(format!("{number:04}"), [7; 50]).unwrap();
+            }
+            db.flush().unwrap();
+        }
+        let runs = || db.stats().unwrap().levels[0].runs;
+        assert_eq!(runs(), 2, "{name}");
+        let begin = std::time::Instant::now();
+        while runs() > 0 {
+            read(&db);
+            assert!(begin.elapsed().as_secs() < 60, "{name}: level 0 is still there");
+        }
+        read(&db);
+        db.close().unwrap();
+    }
+}

@@ -44,10 +44,7 @@ impl Store for RustLite {
     }
 
     fn read(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool, Failure> {
-        let Some(found) = self.database.get_pinned(key)? else { return Ok(false) };
-        value.clear();
-        value.extend_from_slice(&found);
-        Ok(true)
+        Ok(self.database.get_into(key, value)?)
     }
 
     fn update(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {

@@ -40,9 +40,15 @@ fn check_everything(table: &Arc<Table>, model: &Model, random: &mut Random, prob
     let mut stream = table.stream().unwrap();
     cursor.seek_to_first().unwrap();
     stream.seek_to_first().unwrap();
+    let mut last: Option<&[u8]> = None;
     for entry in model {
         assert_eq!(here(&cursor), owned(Some(entry)));
         assert_eq!(here(&stream), owned(Some(entry)));
+        let key = entry.0.0.as_slice();
+        if let Some(last) = last.replace(key) {
+            assert_eq!((cursor.repeats(), stream.repeats()), (last == key, last == key));
+            assert!(!cursor.is_surely_newest() || last != key, "{key:?} has a newer version");
+        }
         cursor.next().unwrap();
         stream.next().unwrap();
     }
