@@ -30,6 +30,30 @@ pub(crate) fn read_varint(input: &[u8]) -> Option<(u64, usize)> {
     if first < 0x80 {
         return Some((u64::from(first), 1));
     }
+    if let Some(chunk) = input.first_chunk() {
+        let word = u64::from_le_bytes(*chunk);
+        let last_bytes = !word & CONTINUED;
+        if last_bytes != 0 {
+            let width = last_bytes.trailing_zeros() / 8 + 1;
+            return Some((join_groups(word & (u64::MAX >> (64 - 8 * width))), width as usize));
+        }
+    }
+    read_any_varint(input)
+}
+
+/// The highest bit of each byte of a word: in a varint, another byte follows.
+const CONTINUED: u64 = 0x8080_8080_8080_8080;
+
+/// Joins the low 7 bits of each byte, the first byte lowest: neighbours, then pairs of them, then the two halves.
+#[inline]
+fn join_groups(word: u64) -> u64 {
+    let pairs = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let halves = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    (halves & 0x0fff_ffff) | (halves & 0x0fff_ffff_0000_0000) >> 4
+}
+
+/// Byte by byte: near the end of the input, or longer than a word.
+fn read_any_varint(input: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0_u64;
     for (index, &byte) in input.iter().take(10).enumerate() {
         let bits = u64::from(byte & 0x7f);
@@ -126,6 +150,12 @@ mod tests {
                 assert_eq!(out.len(), varint_len(value));
                 assert_eq!(read_varint(&out), Some((value, out.len())));
                 assert_eq!(read_varint(&out[..out.len() - 1]), None);
+                let width = out.len();
+                for filler in [0, 0x7f, 0x80, 0xff] {
+                    out.truncate(width);
+                    out.extend([filler; 8]);
+                    assert_eq!(read_varint(&out), Some((value, width)), "as a word");
+                }
             }
         }
         assert_eq!(read_varint(&[0xff; 11]), None);
