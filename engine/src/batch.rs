@@ -272,6 +272,12 @@ impl WriteBatch {
         Self { origin: Some(origin), ..Self::with_capacity(bytes) }
     }
 
+    /// Forgets everything, for another batch of one open database in the same memory.
+    pub(crate) fn begin_for(&mut self, origin: Origin) {
+        self.clear();
+        self.origin = Some(origin);
+    }
+
     /// Adds a record that was checked before: full key and value, or the full keys of a range of one keyspace.
     pub(crate) fn add_checked(&mut self, kind: ValueKind, full_key: &[u8], value: &[u8]) {
         let Some((prefix, key)) = full_key.split_first_chunk() else { return };

@@ -214,7 +214,7 @@ fn begin_table(keyspace: &Keyspace) -> Result<(TableWriter, PendingFile)> {
         return Err(dropped());
     };
     let pending = core.versions.new_table();
-    let options = TableOptions::from(&descriptor.options);
+    let options = TableOptions::from(&descriptor);
     Ok((TableWriter::create(&core.env, pending.number(), options)?, pending))
 }
 

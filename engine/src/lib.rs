@@ -41,6 +41,8 @@ mod options;
 mod range_tombstones;
 mod read;
 mod recovery;
+#[allow(unsafe_code, reason = "calls vector and prefetch instructions")]
+mod simd;
 mod snapshot;
 mod sstable;
 mod stats;

@@ -288,7 +288,7 @@ impl CommitPipeline {
         let batch = placing.batch;
         // Relaxed: a commit that does not see the flag yet sees the footprints under the lock.
         let mut footprint =
-            self.keeps_footprints.load(Ordering::Relaxed).then(|| Footprint::of(batch.bytes()));
+            self.keeps_footprints.load(Ordering::Relaxed).then(|| Footprint::of(batch));
         let mut state = self.lock();
         loop {
             self.check_writable(&state)?;
@@ -310,8 +310,7 @@ impl CommitPipeline {
             match self.try_enqueue(&mut state, placing) {
                 Ok(Ok(enqueued)) => {
                     if let Some(recent) = &mut state.recent {
-                        let footprint =
-                            footprint.take().unwrap_or_else(|| Footprint::of(batch.bytes()));
+                        let footprint = footprint.take().unwrap_or_else(|| Footprint::of(batch));
                         recent.add(enqueued.last_sequence, footprint, self.visible());
                     }
                     return Ok(enqueued);

@@ -13,9 +13,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use crate::batch::Records;
+use crate::batch::{Records, WriteBatch};
 use crate::error::Result;
 use crate::key::{Sequence, ValueKind};
+
+/// Room for a key and its length that is mostly enough.
+const KEY_BYTES_USUAL: usize = 64;
 
 /// Bookkeeping of one footprint, in bytes.
 const OVERHEAD_BYTES: usize = 128;
@@ -30,10 +33,11 @@ pub(crate) struct Footprint {
 }
 
 impl Footprint {
-    /// Of a batch's bytes.
-    pub(crate) fn of(batch: &[u8]) -> Self {
-        let mut footprint = Self::default();
-        for record in Records::new(batch).flatten() {
+    /// Of a batch.
+    pub(crate) fn of(batch: &WriteBatch) -> Self {
+        let room = batch.size_bytes().min(batch.len() * KEY_BYTES_USUAL);
+        let mut footprint = Self { keys: Vec::with_capacity(room), ranges: Vec::new() };
+        for record in Records::new(batch.bytes()).flatten() {
             if record.kind == ValueKind::RangeDelete {
                 footprint.ranges.push((record.key.to_vec(), record.value.to_vec()));
             } else {
@@ -130,7 +134,13 @@ impl RecentWrites {
 
     /// Every write after `since`, oldest first; `None` if some are forgotten.
     pub(crate) fn after(&self, since: Sequence) -> Option<impl Iterator<Item = &RecentWrite>> {
-        let begin = self.writes.partition_point(|write| write.last <= since);
+        // Mostly there are none, and a search among all would touch memory that nobody needs.
+        let begin = match self.writes.back() {
+            Some(newest) if newest.last > since => {
+                self.writes.partition_point(|write| write.last <= since)
+            }
+            _ => self.writes.len(),
+        };
         (since >= self.after).then(|| self.writes.range(begin..))
     }
 
@@ -169,12 +179,11 @@ pub(crate) enum Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::WriteBatch;
 
     fn footprint(key: &str) -> Footprint {
         let mut batch = WriteBatch::new();
         batch.put(key, "value").delete("gone").delete_range("from", "to");
-        Footprint::of(batch.bytes())
+        Footprint::of(&batch)
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl<'a> Output<'a> {
             return Ok(None);
         };
         let pending = self.context.versions.new_table();
-        let options = TableOptions::from(&descriptor.options);
+        let options = TableOptions::from(&descriptor);
         let table = TableWriter::create(self.context.env, pending.number(), options)?;
         let separated_from = match descriptor.options.value_separation_bytes {
             0 => usize::MAX,

@@ -11,8 +11,8 @@ use crate::compaction::background::start_thread;
 use crate::core::Core;
 use crate::database::Handle;
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::extract::Extractor;
-use crate::index::maintain::difference;
+use crate::index::extract::{Extractor, RowKeys};
+use crate::index::maintain::add_changes;
 use crate::index::registry::IndexState;
 use crate::index::state::Progress;
 use crate::options::Durability;
@@ -134,7 +134,8 @@ fn step(handle: &Arc<Handle>, index: &Arc<IndexState>, rows: usize, alone: bool)
             break;
         };
         let (key, value) = row?;
-        difference(index, &key, &[], &index.keys(&key, &value)?, &mut changes)?;
+        let new = index.keys(&key, &value)?;
+        add_changes(index, &key, &RowKeys::NONE, &new, &mut changes)?;
         (bytes, count) = (bytes + key.len() + value.len(), count + 1);
         last = Some(key);
     }

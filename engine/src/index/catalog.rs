@@ -101,10 +101,7 @@ impl Database {
             return Err(Error::invalid("the keyspace belongs to another open database"));
         }
         keyspace.check_exists()?;
-        let extractor = Extractor::new(&source, &handle.core.indexes.extractors);
-        if let Extractor::Missing(_) = extractor {
-            extractor.keys(name, &[], &[])?;
-        }
+        Extractor::new(&source, &handle.core.indexes.extractors).check_registered(name)?;
         let definition = IndexDefinition { keyspace: keyspace.id(), index_type, unique, source };
         if definition.source != IndexSource::Manual {
             handle.core.rules.check_indexable(definition.keyspace)?;

@@ -32,8 +32,6 @@ const END: [u8; 2] = [0, 1];
 /// Greater than every ending.
 const BEHIND: [u8; 2] = [0, 2];
 
-const HASH_BYTES: usize = 8;
-
 /// The shape of an index's entries.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntryFormat {
@@ -70,18 +68,26 @@ impl EntryFormat {
     /// The full key that all entries of an index key begin with, without its ending.
     fn escaped(&self, index_key: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(index_key.len() + 48);
+        self.write_escaped(index_key, &mut out);
+        out
+    }
+
+    fn write_escaped(&self, index_key: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&self.keyspace.prefix());
         out.push(ENTRY);
         if self.index_type == IndexType::Hash {
             out.extend_from_slice(&hash_key(index_key).to_be_bytes());
         }
-        for &byte in index_key {
-            out.push(byte);
-            if byte == 0 {
+        if !index_key.contains(&0) {
+            out.extend_from_slice(index_key);
+            return;
+        }
+        for part in index_key.split_inclusive(|&byte| byte == 0) {
+            out.extend_from_slice(part);
+            if part.last() == Some(&0) {
                 out.push(0xff);
             }
         }
-        out
     }
 
     /// The full key that all entries of an index key begin with; for a unique index it is the entry's.
@@ -96,7 +102,24 @@ impl EntryFormat {
     /// # Errors
     /// If it would be longer than keys may be.
     pub(super) fn entry_key(&self, index_key: &[u8], primary_key: &[u8]) -> Result<Vec<u8>> {
-        let mut out = self.stem(index_key);
+        let mut out = Vec::with_capacity(index_key.len() + primary_key.len() + 48);
+        self.write_entry_key(index_key, primary_key, &mut out)?;
+        Ok(out)
+    }
+
+    /// Makes `out` the full key of the entry of a row.
+    ///
+    /// # Errors
+    /// As [`entry_key`](Self::entry_key).
+    pub(super) fn write_entry_key(
+        &self,
+        index_key: &[u8],
+        primary_key: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        out.clear();
+        self.write_escaped(index_key, out);
+        out.extend_from_slice(&END);
         if !self.unique {
             out.extend_from_slice(primary_key);
         }
@@ -107,7 +130,7 @@ impl EntryFormat {
                 index_key.len()
             )));
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The value of the entry of a row.
@@ -155,38 +178,53 @@ impl EntryFormat {
 
     /// Reads an entry from its key, without the keyspace, and its value. `None` if this is no entry of such an index.
     pub(super) fn decode(&self, key: &[u8], value: &[u8]) -> Option<IndexEntry> {
-        let mut rest = key.strip_prefix(&[ENTRY])?;
-        let hash = match self.index_type {
-            IndexType::BTree => None,
-            IndexType::Hash => {
-                let (hash, behind) = rest.split_first_chunk::<HASH_BYTES>()?;
-                rest = behind;
-                Some(u64::from_be_bytes(*hash))
-            }
-        };
-        let mut index_key = Vec::with_capacity(rest.len());
-        loop {
-            match *rest {
-                [0, 0xff, ref behind @ ..] => {
-                    index_key.push(0);
-                    rest = behind;
-                }
-                [0, 1, ref behind @ ..] => {
-                    rest = behind;
-                    break;
-                }
-                [0, ..] | [] => return None,
-                [byte, ref behind @ ..] => {
-                    index_key.push(byte);
-                    rest = behind;
-                }
-            }
+        let (stem, rest) = key.split_at_checked(stem_len(self.index_type, key)?)?;
+        let (hash, escaped) = stem.get(1..)?.split_at_checked(hash_bytes(self.index_type))?;
+        let escaped = escaped.strip_suffix(&END)?;
+        let mut index_key: Vec<u8> = Vec::with_capacity(escaped.len());
+        for part in escaped.split_inclusive(|&byte| byte == 0) {
+            // What follows a zero byte is no part of the index key.
+            let marks = usize::from(index_key.last() == Some(&0));
+            index_key.extend_from_slice(part.get(marks..)?);
         }
         let (primary_key, nothing) = if self.unique { (value, rest) } else { (rest, value) };
         let sound = nothing.is_empty()
             && !primary_key.is_empty()
-            && hash.is_none_or(|hash| hash == hash_key(&index_key));
+            && (hash.is_empty() || hash == hash_key(&index_key).to_be_bytes());
         sound.then(|| IndexEntry { key: index_key, primary_key: primary_key.to_vec() })
+    }
+
+    /// The primary key of an entry of an index that is not unique, given the length of its stem. `None` if this is no entry of such
+    /// an index.
+    pub(super) fn primary_key<'k>(
+        full_key: &'k [u8],
+        value: &[u8],
+        stem_len: usize,
+    ) -> Option<&'k [u8]> {
+        full_key.get(stem_len..).filter(|key| !key.is_empty() && value.is_empty())
+    }
+}
+
+fn hash_bytes(index_type: IndexType) -> usize {
+    match index_type {
+        IndexType::BTree => 0,
+        IndexType::Hash => size_of::<u64>(),
+    }
+}
+
+/// How many bytes of an entry's key, without the keyspace, all entries of its index key begin with. `None` if this is no entry of such an
+/// index.
+pub(super) fn stem_len(index_type: IndexType, key: &[u8]) -> Option<usize> {
+    let mut rest = key.strip_prefix(&[ENTRY])?.get(hash_bytes(index_type)..)?;
+    loop {
+        let zero = rest.iter().position(|&byte| byte == 0)?;
+        let (follows, behind) = rest.get(zero + 1..)?.split_first()?;
+        rest = behind;
+        match follows {
+            1 => return Some(key.len() - rest.len()),
+            0xff => {}
+            _ => return None,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -11,20 +12,57 @@ use crate::index::definition::IndexSource;
 /// Collects the index keys of a row. The same key twice counts once.
 #[derive(Debug, Default)]
 pub struct IndexKeys {
-    keys: Vec<Vec<u8>>,
+    /// All keys, one behind the other.
+    bytes: Vec<u8>,
+    /// Where each is.
+    keys: Vec<Range<usize>>,
 }
 
 impl IndexKeys {
     /// Adds an index key; it may be empty.
     pub fn add(&mut self, key: impl AsRef<[u8]>) {
-        self.keys.push(key.as_ref().to_vec());
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key.as_ref());
+        self.keys.push(start..self.bytes.len());
     }
 
+    /// Brings the keys into their order, each once.
+    fn sort(&mut self) {
+        let Self { bytes, keys } = self;
+        keys.sort_unstable_by(|a, b| bytes[a.clone()].cmp(&bytes[b.clone()]));
+        keys.dedup_by(|a, b| bytes[a.clone()] == bytes[b.clone()]);
+    }
+}
+
+/// The index keys of one row: declared bytes of it, or what an extractor has collected, in order.
+#[derive(Debug)]
+pub(super) enum RowKeys<'r> {
+    Bytes(Option<&'r [u8]>),
+    Collected(IndexKeys),
+}
+
+impl RowKeys<'_> {
+    /// Of a row that is not there.
+    pub(super) const NONE: Self = Self::Bytes(None);
+
     /// The keys in their order, each once.
-    fn into_sorted(mut self) -> Vec<Vec<u8>> {
-        self.keys.sort_unstable();
-        self.keys.dedup();
-        self.keys
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let (one, many) = match self {
+            Self::Bytes(one) => (*one, None),
+            Self::Collected(many) => (None, Some(many)),
+        };
+        let many = many.into_iter();
+        let many = many.flat_map(|many| many.keys.iter().map(|key| &many.bytes[key.clone()]));
+        one.into_iter().chain(many)
+    }
+
+    pub(super) fn contains(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Bytes(one) => *one == Some(key),
+            Self::Collected(many) => {
+                many.keys.binary_search_by(|found| many.bytes[found.clone()].cmp(key)).is_ok()
+            }
+        }
     }
 }
 
@@ -73,12 +111,17 @@ impl Extractor {
         }
     }
 
-    /// The index keys of a row, in their order, each once.
+    /// The index keys of a row.
     ///
     /// # Errors
     /// If the extractor is not registered, or panics.
-    pub(super) fn keys(&self, index: &str, key: &[u8], value: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let bytes = match self {
+    pub(super) fn keys<'r>(
+        &self,
+        index: &str,
+        key: &'r [u8],
+        value: &'r [u8],
+    ) -> Result<RowKeys<'r>> {
+        Ok(RowKeys::Bytes(match self {
             Self::Code(extract) => {
                 let mut keys = IndexKeys::default();
                 // The keys are thrown away after a panic, and what the extractor itself shares is its own business.
@@ -89,21 +132,28 @@ impl Extractor {
                         ))
                     },
                 )?;
-                return Ok(keys.into_sorted());
+                keys.sort();
+                return Ok(RowKeys::Collected(keys));
             }
-            Self::Missing(name) => {
-                return Err(Error::new(
-                    ErrorKind::ExtractorMissing,
-                    format!(
-                        "index {index:?} needs the extractor {name:?}; register it with \
-                         `Options::index_extractor` when the database is opened"
-                    ),
-                ));
+            Self::Missing(_) => {
+                self.check_registered(index)?;
+                None
             }
             Self::Bytes(IndexSource::KeyBytes(range)) => range.of(key),
             Self::Bytes(IndexSource::ValueBytes(range)) => range.of(value),
             Self::Bytes(_) | Self::Manual => None,
-        };
-        Ok(bytes.map(<[u8]>::to_vec).into_iter().collect())
+        }))
+    }
+
+    /// Says, before anything is read or written, that the extractor is missing if it is.
+    pub(super) fn check_registered(&self, index: &str) -> Result<()> {
+        let Self::Missing(name) = self else { return Ok(()) };
+        Err(Error::new(
+            ErrorKind::ExtractorMissing,
+            format!(
+                "index {index:?} needs the extractor {name:?}; register it with \
+                 `Options::index_extractor` when the database is opened"
+            ),
+        ))
     }
 }

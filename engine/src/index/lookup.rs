@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::database::Handle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::definition::IndexType;
-use crate::index::entry::IndexEntry;
+use crate::index::entry::{EntryFormat, IndexEntry};
 use crate::index::registry::IndexState;
 use crate::keyspace::FullKey;
 use crate::read::iter::{Iter, KeyValue, ReadPoint};
@@ -175,8 +175,17 @@ impl IndexReader {
         if format.unique {
             return Ok(self.point.get(&format.stem(key.as_ref()))?.into_iter().collect());
         }
-        let equal = self.entries(format.equal(key.as_ref()));
-        equal.map(|entry| entry.map(|entry| entry.primary_key)).collect()
+        let range = format.equal(key.as_ref());
+        let stem_len = range.start.len();
+        let mut found = Vec::new();
+        let mut entries = self.point.stem_cursor(range);
+        entries.seek_to_first()?;
+        while entries.valid() {
+            let primary_key = EntryFormat::primary_key(entries.key(), entries.value(), stem_len);
+            found.push(primary_key.ok_or_else(|| self.state.no_entry())?.to_vec());
+            entries.next()?;
+        }
+        Ok(found)
     }
 
     /// The rows with this index key, in the order of their keys.
@@ -261,15 +270,7 @@ pub struct IndexIter {
 impl IndexIter {
     fn decode(&self, item: Result<KeyValue>) -> Result<IndexEntry> {
         let (key, value) = item?;
-        self.state.format.decode(&key, &value).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Corruption,
-                format!(
-                    "index {:?} has an entry that is none; drop the index and create it again",
-                    self.state.name
-                ),
-            )
-        })
+        self.state.format.decode(&key, &value).ok_or_else(|| self.state.no_entry())
     }
 }
 
@@ -298,6 +299,17 @@ impl std::fmt::Debug for IndexIter {
 }
 
 impl IndexState {
+    #[cold]
+    fn no_entry(&self) -> Error {
+        Error::new(
+            ErrorKind::Corruption,
+            format!(
+                "index {:?} has an entry that is none; drop the index and create it again",
+                self.name
+            ),
+        )
+    }
+
     /// How many entries there are.
     pub(super) fn count_entries(&self, point: ReadPoint) -> Result<u64> {
         let mut count = 0;

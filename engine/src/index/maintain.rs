@@ -10,12 +10,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use std::sync::{Arc, RwLockReadGuard};
 
 use crate::batch::{Records, WriteBatch};
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::extract::Extractor;
+use crate::index::extract::RowKeys;
 use crate::index::registry::{IndexList, IndexState, Registry, is_plain};
 use crate::key::{KeyspaceId, ValueKind};
 use crate::limits::KEYSPACE_PREFIX_BYTES;
@@ -85,72 +85,77 @@ impl Indexing {
     }
 }
 
-fn user_part(full_key: &[u8]) -> &[u8] {
+pub(super) fn user_part(full_key: &[u8]) -> &[u8] {
     full_key.get(KEYSPACE_PREFIX_BYTES..).unwrap_or_default()
 }
 
-/// Adds what leads from the old index keys of a row to the new ones; both are sorted.
+/// What a write does to the entry of an index key of the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The index key leads to the row no longer.
+    Gone,
+    /// The index key leads to the row from now on.
+    Fresh,
+}
+
+/// Calls `turn` with each index key that leads to a row no longer, and then with each that does from now on.
 pub(super) fn difference(
+    old: &RowKeys<'_>,
+    new: &RowKeys<'_>,
+    mut turn: impl FnMut(Turn, &[u8]) -> Result<()>,
+) -> Result<()> {
+    old.iter().filter(|key| !new.contains(key)).try_for_each(|key| turn(Turn::Gone, key))?;
+    new.iter().filter(|key| !old.contains(key)).try_for_each(|key| turn(Turn::Fresh, key))
+}
+
+/// Adds what leads from the old index keys of a row to the new ones.
+pub(super) fn add_changes(
     index: &Arc<IndexState>,
     primary_key: &[u8],
-    old: &[Vec<u8>],
-    new: &[Vec<u8>],
+    old: &RowKeys<'_>,
+    new: &RowKeys<'_>,
     changes: &mut Vec<Change>,
 ) -> Result<()> {
-    let unique = index.format.unique;
-    for gone in old.iter().filter(|key| new.binary_search(key).is_err()) {
-        let entry = index.format.entry_key(gone, primary_key)?;
-        changes.push(if unique {
-            Change::Release { entry, primary_key: primary_key.to_vec() }
-        } else {
-            Change::Clear(entry)
+    difference(old, new, |turn, index_key| {
+        let entry = index.format.entry_key(index_key, primary_key)?;
+        changes.push(match (turn, index.format.unique) {
+            (Turn::Gone, false) => Change::Clear(entry),
+            (Turn::Gone, true) => Change::Release { entry, primary_key: primary_key.to_vec() },
+            (Turn::Fresh, false) => Change::Set(entry),
+            (Turn::Fresh, true) => {
+                let (index, index_key) = (Arc::clone(index), index_key.to_vec());
+                Change::Take { entry, index, index_key, primary_key: primary_key.to_vec() }
+            }
         });
-    }
-    for fresh in new.iter().filter(|key| old.binary_search(key).is_err()) {
-        let entry = index.format.entry_key(fresh, primary_key)?;
-        changes.push(if unique {
-            let (index, index_key) = (Arc::clone(index), fresh.clone());
-            Change::Take { entry, index, index_key, primary_key: primary_key.to_vec() }
-        } else {
-            Change::Set(entry)
-        });
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 impl Transaction {
-    /// The indexes that a row with this full key must be in.
+    /// The indexes that a row with this full key must be in, if it may be written.
     fn indexes_of(&self, full_key: &[u8]) -> Result<Option<IndexList>> {
         let Some(indexing) = &self.indexing else { return Ok(None) };
-        let list = KeyspaceId::of(full_key).and_then(|id| indexing.registry.of(id));
-        let Some(list) = list else { return Ok(None) };
-        // Told before anything is read: even a row without entries must not be written without its extractor.
-        for index in list.iter() {
-            if let Extractor::Missing(_) = index.extractor {
-                index.keys(&[], &[])?;
-            }
-        }
-        Ok(Some(Arc::clone(list)))
+        Ok(indexing.registry.of_written(full_key)?.map(Arc::clone))
     }
 
     /// Sets or deletes a row, and its entries with it. The key is a full one, and checked.
     pub(crate) fn write_row(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         let Some(indexes) = self.indexes_of(key)? else { return self.writes.set(key, value) };
         let primary_key = user_part(key);
-        let keys_of = |row: &[u8]| -> Result<Vec<_>> {
-            indexes.iter().map(|index| index.keys(primary_key, row)).collect()
+        let changes_from = |old: Option<&[u8]>| -> Result<Vec<Change>> {
+            let mut changes = Vec::new();
+            for index in indexes.iter() {
+                let old = index.keys_if(primary_key, old)?;
+                let new = index.keys_if(primary_key, value)?;
+                add_changes(index, primary_key, &old, &new, &mut changes)?;
+            }
+            Ok(changes)
         };
         // A snapshot that is taken later would not show the row that the entries follow from.
         self.has_read.store(true, Ordering::Relaxed);
-        let find = |view: &_, visible| self.find(view, visible, key, keys_of);
-        let old = self.core().with_view(|view, visible| find(view, visible))?.transpose()?;
-        let new = value.map(keys_of).transpose()?;
-        let mut changes = Vec::new();
-        for (at, index) in indexes.iter().enumerate() {
-            let old = old.as_ref().map_or(&[][..], |keys| keys[at].as_slice());
-            let new = new.as_ref().map_or(&[][..], |keys| keys[at].as_slice());
-            difference(index, primary_key, old, new, &mut changes)?;
-        }
+        let find = |view: &_, visible| self.find(view, visible, key, |old| changes_from(Some(old)));
+        let changes = self.core().with_view(|view, visible| find(view, visible))?;
+        let changes = changes.unwrap_or_else(|| changes_from(None))?;
         // The row first: who may have a unique key is asked of rows.
         self.writes.set(key, value)?;
         self.change_entries(changes)
@@ -172,7 +177,8 @@ impl Transaction {
             for row in Iter::new(self.read_point()?, range.clone()) {
                 let (key, value) = row?;
                 for index in indexes.iter() {
-                    difference(index, &key, &index.keys(&key, &value)?, &[], &mut changes)?;
+                    let old = index.keys(&key, &value)?;
+                    add_changes(index, &key, &old, &RowKeys::NONE, &mut changes)?;
                 }
             }
         }
@@ -259,7 +265,7 @@ impl Transaction {
     /// Keeps writers of entries that want to be alone waiting, if this is one of many.
     pub(crate) fn share_turn(&self) -> Option<RwLockReadGuard<'_, ()>> {
         self.indexing.as_ref().filter(|indexing| !indexing.alone)?;
-        Some(self.core().indexes.turn.read().unwrap_or_else(PoisonError::into_inner))
+        Some(self.core().indexes.share_turn())
     }
 
     /// The last step before the commit: unique keys have one owner, and the indexes of all that was written are still the same. Gives the

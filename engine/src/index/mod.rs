@@ -17,9 +17,10 @@
 //!
 //! **Writing** ([`maintain`]). Which entries go is known only from the row as it was. So rows of indexed keyspaces are written by
 //! transactions, which read the old row, add the changes of entries to their own writes, and are validated in the commit pipeline: if
-//! anybody has written the row meanwhile, they do not commit. A plain put, delete or batch on such a keyspace is run as a small
-//! transaction, again and again until it succeeds ([`write`]). A batch that concerns no index never sees any of this; what tells is
-//! one integer ([`registry`]).
+//! anybody has written the row meanwhile, they do not commit. A plain put, delete or batch on such a keyspace ([`write`]) gets its entries
+//! the same way, but without the transaction around it ([`complete`]); if it loses against others, or is not simple, it is run as a small
+//! transaction, again and again until it succeeds. A batch that concerns no index never sees any of this; what tells is one integer
+//! ([`registry`]).
 //!
 //! **Building** ([`build`]). From the moment when an index exists, writers keep its entries. The builder walks the rows that were there
 //! before, some at a time, each time in a serializable transaction that also says how far it has come ([`state`]). So a crash costs nothing
@@ -32,9 +33,11 @@
 
 pub(crate) mod build;
 mod catalog;
+mod complete;
 pub(crate) mod definition;
 mod entry;
 pub(crate) mod extract;
+mod filter_keys;
 mod lookup;
 mod maintain;
 mod manual;
@@ -47,5 +50,6 @@ pub use catalog::IndexInfo;
 pub use definition::{ByteRange, IndexSource, IndexType};
 pub use entry::IndexEntry;
 pub use extract::IndexKeys;
+pub(crate) use filter_keys::FilterKeys;
 pub use lookup::{Index, IndexIter, IndexReader};
 pub(crate) use maintain::Indexing;

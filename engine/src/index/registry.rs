@@ -4,14 +4,15 @@
 //! under the commit lock; and a batch that was made for another generation than the one in force when it would get its place is refused,
 //! and made again. See `CommitTerms::index_generation`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::batch::{Records, WriteBatch};
+use crate::error::Result;
 use crate::index::definition::{IndexDefinition, IndexSource};
 use crate::index::entry::EntryFormat;
-use crate::index::extract::{Extractor, Extractors};
+use crate::index::extract::{Extractor, Extractors, RowKeys};
 use crate::key::{KeyspaceId, Sequence, ValueKind};
 use crate::manifest::KeyspaceDescriptor;
 
@@ -69,8 +70,17 @@ impl IndexState {
     }
 
     /// The index keys of a row.
-    pub(super) fn keys(&self, key: &[u8], value: &[u8]) -> crate::error::Result<Vec<Vec<u8>>> {
+    pub(super) fn keys<'r>(&self, key: &'r [u8], value: &'r [u8]) -> Result<RowKeys<'r>> {
         self.extractor.keys(&self.name, key, value)
+    }
+
+    /// The index keys of a row that may not be there.
+    pub(super) fn keys_if<'r>(
+        &self,
+        key: &'r [u8],
+        value: Option<&'r [u8]>,
+    ) -> Result<RowKeys<'r>> {
+        value.map_or(Ok(RowKeys::NONE), |value| self.keys(key, value))
     }
 }
 
@@ -81,7 +91,7 @@ pub(crate) type IndexList = Arc<[Arc<IndexState>]>;
 #[derive(Default)]
 pub(crate) struct Registry {
     pub(crate) generation: u64,
-    by_keyspace: HashMap<KeyspaceId, IndexList>,
+    by_keyspace: BTreeMap<KeyspaceId, IndexList>,
     by_name: BTreeMap<String, Arc<IndexState>>,
     /// The hidden keyspaces whose entries follow from rows.
     maintained: HashSet<KeyspaceId>,
@@ -90,7 +100,7 @@ pub(crate) struct Registry {
 impl Registry {
     fn new(generation: u64, indexes: impl Iterator<Item = Arc<IndexState>>) -> Self {
         let by_name: BTreeMap<_, _> = indexes.map(|index| (index.name.clone(), index)).collect();
-        let mut lists: HashMap<KeyspaceId, Vec<Arc<IndexState>>> = HashMap::new();
+        let mut lists: BTreeMap<KeyspaceId, Vec<Arc<IndexState>>> = BTreeMap::new();
         let mut maintained = HashSet::new();
         for index in by_name.values().filter(|index| !index.is_manual()) {
             maintained.insert(index.id());
@@ -103,6 +113,19 @@ impl Registry {
     /// The indexes that rows of the keyspace must be in; `None` if there are none.
     pub(crate) fn of(&self, keyspace: KeyspaceId) -> Option<&IndexList> {
         self.by_keyspace.get(&keyspace)
+    }
+
+    /// The indexes that a row with this full key must be in, if it may be written: even a row without entries must not be written
+    /// without the extractor.
+    ///
+    /// # Errors
+    /// If an extractor is not registered.
+    pub(super) fn of_written(&self, full_key: &[u8]) -> Result<Option<&IndexList>> {
+        let list = KeyspaceId::of(full_key).and_then(|id| self.of(id));
+        for index in list.into_iter().flat_map(|list| list.iter()) {
+            index.extractor.check_registered(&index.name)?;
+        }
+        Ok(list)
     }
 
     /// Whether the entries of this hidden keyspace follow from rows.
@@ -182,11 +205,6 @@ impl Indexes {
         Arc::clone(&self.registry.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the batch writes rows of which some index must know.
-    pub(crate) fn concern(&self, batch: &WriteBatch) -> bool {
-        self.registry.read().unwrap_or_else(PoisonError::into_inner).concerns(batch)
-    }
-
     /// Puts a changed set of indexes in force; gives its generation. Called under the commit lock.
     pub(super) fn replace(&self, change: impl FnOnce(&mut Vec<Arc<IndexState>>)) -> u64 {
         let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
@@ -236,11 +254,14 @@ mod tests {
         assert!(before.maintains(KeyspaceId(5)) && !before.maintains(KeyspaceId(6)));
         let mut batch = WriteBatch::new();
         batch.add(ValueKind::Put, KeyspaceId(2), b"k", b"v");
-        assert!(!indexes.concern(&batch), "the only index of that keyspace is kept by hand");
+        assert!(
+            !indexes.registry().concerns(&batch),
+            "the only index of that keyspace is kept by hand"
+        );
         batch.put("k", "v");
-        assert!(indexes.concern(&batch));
+        assert!(indexes.registry().concerns(&batch));
         assert_eq!(indexes.replace(|all| all.retain(|index| index.is_manual())), 2);
-        assert!(!indexes.concern(&batch));
+        assert!(!indexes.registry().concerns(&batch));
         let after = indexes.registry();
         assert!(before.agrees_on(&after, KeyspaceId(2)));
         assert!(!before.agrees_on(&after, KeyspaceId::DEFAULT));

@@ -29,8 +29,8 @@ fn verify(index: &Arc<IndexState>, point: &ReadPoint) -> Result<u64> {
     let mut expected = 0;
     for row in Iter::new(point.clone(), keyspace_range(index.definition.keyspace)) {
         let (key, value) = row?;
-        for index_key in index.keys(&key, &value)? {
-            let entry = index.format.entry_key(&index_key, &key)?;
+        for index_key in index.keys(&key, &value)?.iter() {
+            let entry = index.format.entry_key(index_key, &key)?;
             if point.get(&entry)?.as_deref() != Some(index.format.entry_value(&key)) {
                 return Err(disagree(
                     index,

@@ -1,9 +1,10 @@
 //! Plain writes: how a batch finds out that it concerns indexes, and what becomes of it then.
 //!
-//! A batch that no index cares about goes straight to the commit pipeline. Any other is replayed in a transaction of its own, which
-//! knows what to do, and which is run again as long as others get in first.
+//! A batch that no index cares about goes straight to the commit pipeline. One of plain puts and deletes gets its entries added first
+//! (see [`complete`](super::complete)). What does not succeed that way is replayed in a transaction of its own, which knows what to do in
+//! every case, and which is run again as long as others get in first.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLockReadGuard};
 
 use crate::batch::WriteBatch;
 use crate::commit::future::CommitFuture;
@@ -24,6 +25,11 @@ impl Indexes {
         self.definitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps writers of entries that want to be alone waiting.
+    pub(crate) fn share_turn(&self) -> RwLockReadGuard<'_, ()> {
+        self.turn.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs one attempt to change entries. From a certain number of attempts on it has the turn for itself; before, its commit shares it
     /// with others.
     pub(super) fn attempt<R>(&self, number: u32, run: impl FnOnce(bool) -> R) -> R {
@@ -42,8 +48,8 @@ impl Handle {
         batch: &WriteBatch,
         options: &WriteOptions,
     ) -> Result<Sequence> {
-        let plainly = |terms: CommitTerms<'_>| self.commit_batch(batch, options, terms);
-        self.write_by(batch, options, plainly, Transaction::commit)
+        let commit = |batch: &_, terms: CommitTerms<'_>| self.commit_batch(batch, options, terms);
+        self.write_by(batch, options, commit, Transaction::commit)
     }
 
     /// Starts to write a batch, and what follows from it for indexes.
@@ -52,34 +58,43 @@ impl Handle {
         batch: &WriteBatch,
         options: &WriteOptions,
     ) -> Result<CommitFuture> {
-        let plainly = |terms: CommitTerms<'_>| self.commit_batch_later(batch, options, terms);
-        self.write_by(batch, options, plainly, |txn| Ok(txn.start_commit()?.1))
+        let commit =
+            |batch: &_, terms: CommitTerms<'_>| self.commit_batch_later(batch, options, terms);
+        self.write_by(batch, options, commit, |txn| Ok(txn.start_commit()?.1))
     }
 
     fn write_by<R>(
         self: &Arc<Self>,
         batch: &WriteBatch,
         options: &WriteOptions,
-        plainly: impl Fn(CommitTerms<'_>) -> Result<R>,
+        commit: impl Fn(&WriteBatch, CommitTerms<'_>) -> Result<R>,
         in_transaction: impl Fn(Transaction) -> Result<R>,
     ) -> Result<R> {
         let indexes = &self.core.indexes;
         let mut attempt = 0;
         loop {
-            // Before the set of indexes is looked at: if it changes afterwards, the commit is refused.
-            let generation = indexes.generation();
-            let result = if generation == 0 || !indexes.concern(batch) {
-                plainly(CommitTerms { index_generation: generation, ..CommitTerms::default() })
-            } else {
+            // If the set of indexes changes after this, the commit is refused.
+            let registry = (indexes.generation() > 0).then(|| indexes.registry());
+            let generation = registry.as_ref().map_or(0, |registry| registry.generation);
+            let concerned = registry.filter(|registry| registry.concerns(batch));
+            let result = if let Some(registry) = concerned {
                 self.check_open()?;
                 self.check_origin(batch)?;
                 attempt += 1;
-                indexes.attempt(attempt, |alone| {
-                    let mut txn = Transaction::begin(self, row_options(options))?;
-                    txn.indexing.iter_mut().for_each(|indexing| indexing.alone = alone);
-                    txn.replay(batch)?;
-                    in_transaction(txn)
+                let complete = || self.commit_complete(batch, &registry, &commit);
+                (attempt == 1).then(complete).flatten().unwrap_or_else(|| {
+                    indexes.attempt(attempt, |alone| {
+                        let mut txn = Transaction::begin(self, row_options(options))?;
+                        txn.indexing.iter_mut().for_each(|indexing| indexing.alone = alone);
+                        txn.replay(batch)?;
+                        in_transaction(txn)
+                    })
                 })
+            } else {
+                commit(
+                    batch,
+                    CommitTerms { index_generation: generation, ..CommitTerms::default() },
+                )
             };
             match result {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}

@@ -133,13 +133,7 @@ impl<T> Run<T> {
     pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<TableHandle<T>>> {
         // Keys between two bounds share what all bounds share, so a key without the prefix lies outside.
         let head = head_of(key.strip_prefix(self.prefix.as_slice())?);
-        let mut index = self.largest_heads.partition_point(|&largest| largest < head);
-        // Equal heads say nothing about the order of the keys behind them: let the bounds themselves decide.
-        while *self.largest_heads.get(index)? == head
-            && self.tables.get(index)?.meta.ends_before(key)
-        {
-            index += 1;
-        }
+        let index = self.lower_bound_by_head(key, head);
         let table = self.tables.get(index)?;
         let smallest = *self.smallest_heads.get(index)?;
         let starts = smallest < head || (smallest == head && table.meta.smallest.as_slice() <= key);
@@ -148,7 +142,23 @@ impl<T> Run<T> {
 
     /// Index of the first table that does not end before `key`: where a seek begins. May be `len()`.
     pub(crate) fn lower_bound(&self, key: &[u8]) -> usize {
-        self.tables.partition_point(|table| table.meta.ends_before(key))
+        match key.strip_prefix(self.prefix.as_slice()) {
+            Some(rest) => self.lower_bound_by_head(key, head_of(rest)),
+            None => self.tables.partition_point(|table| table.meta.ends_before(key)),
+        }
+    }
+
+    /// The same, for a key with the common prefix and its head.
+    #[inline]
+    fn lower_bound_by_head(&self, key: &[u8], head: u64) -> usize {
+        let mut index = self.largest_heads.partition_point(|&largest| largest < head);
+        // Equal heads say nothing about the order of the keys behind them: let the bounds themselves decide.
+        while self.largest_heads.get(index) == Some(&head)
+            && self.tables.get(index).is_some_and(|table| table.meta.ends_before(key))
+        {
+            index += 1;
+        }
+        index
     }
 
     /// The tables that may say something about a key from `lo` to `hi`, both inclusive; `None` is no bound.

@@ -76,6 +76,11 @@ impl Memtable {
         self.list.insert(key, trailer, value, splice).map_err(|_full| no_room())
     }
 
+    /// Brings in what inserts of these keys will touch. Only a hint, for keys in no order.
+    pub(crate) fn bring_in<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.list.bring_in(keys);
+    }
+
     /// Deletes all keys from `start` (inclusive) to `end` (exclusive) that are older than
     /// `sequence`.
     pub(crate) fn add_range_tombstone(&self, start: &[u8], end: &[u8], sequence: Sequence) {

@@ -641,6 +641,9 @@ fn random_height(seed: u64) -> usize {
 }
 
 // The paths are spelled out because the models include this file from elsewhere.
+#[cfg(not(loom))]
+#[path = "skiplist/ahead.rs"]
+mod ahead;
 #[cfg(any(test, loom))]
 #[path = "skiplist/check.rs"]
 pub(crate) mod check;

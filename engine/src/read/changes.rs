@@ -36,7 +36,7 @@ pub(crate) fn key_changed(view: &View, key: &[u8], since: Sequence) -> Result<bo
             continue;
         }
         let tombstone = handle.table.range_tombstones().newest_covering(key, SEQUENCE_MAX);
-        let point = if handle.table.may_contain(hash) {
+        let point = if handle.table.may_contain(key, hash) {
             handle.table.get(key, hash, SEQUENCE_MAX)?.map(|(trailer, _)| trailer.sequence())
         } else {
             None

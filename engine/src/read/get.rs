@@ -143,7 +143,7 @@ fn lookup_in_table(
     } else {
         table.range_tombstones().newest_covering(key, snapshot)
     };
-    if !table.may_contain(hash) {
+    if !table.may_contain(key, hash) {
         return Ok(if tombstone.is_some() { Answer::Deleted } else { Answer::Unknown });
     }
     let block = match block {

@@ -61,8 +61,17 @@ impl ReadPoint {
         Ok(found.map(|found| found.as_slice().to_vec()))
     }
 
+    /// A cursor over the keys of a range.
     fn cursor(&self, range: KeyRange) -> VisibleCursor {
-        let cursor = VisibleCursor::new(&self.view, self.sequence, range);
+        self.as_seen(VisibleCursor::new(&self.view, self.sequence, range))
+    }
+
+    /// A cursor over the keys with the stem that is the start of the range.
+    pub(crate) fn stem_cursor(&self, range: KeyRange) -> VisibleCursor {
+        self.as_seen(VisibleCursor::with_stem(&self.view, self.sequence, range))
+    }
+
+    fn as_seen(&self, cursor: VisibleCursor) -> VisibleCursor {
         match &self.transaction {
             Some(inside) => cursor.for_transaction(&inside.own, inside.observed.as_ref()),
             None => cursor,

@@ -56,7 +56,7 @@ fn bring_in(view: &View, keys: &[FullKey]) {
             candidates.push(Candidate { table, key, hash });
         }
     }
-    candidates.retain(|candidate| candidate.table.may_contain(candidate.hash));
+    candidates.retain(|candidate| candidate.table.may_contain(candidate.key, candidate.hash));
     for candidate in &candidates {
         candidate.table.prefetch_index(candidate.key);
     }

@@ -41,7 +41,7 @@ impl Walk<'_> {
         for handle in self.view.version.sources().filter_map(|run| run.find(key)) {
             let table = &handle.table;
             let tombstone = table.range_tombstones().newest_covering(key, snapshot);
-            let mut limit = Some(snapshot).filter(|_| table.may_contain(hash));
+            let mut limit = Some(snapshot).filter(|_| table.may_contain(key, hash));
             while let Some(at) = limit
                 && let Some((trailer, value)) = table.get(key, hash, at)?
             {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::compaction::read_cost::ReadCost;
 use crate::cursor::Cursor as _;
 use crate::error::Result;
-use crate::key::{Sequence, Trailer, ValueKind, head_of};
+use crate::key::{Sequence, Trailer, ValueKind, hash_key, head_of};
 use crate::kinds::expiry::{self, EXPIRY_BYTES};
 use crate::kinds::operator::Chain;
 use crate::kinds::{Rules, unknown_kind};
@@ -22,6 +22,7 @@ use crate::read::observed::Observed;
 use crate::read::overlay::{OWN, Overlay, OverlayCursor};
 use crate::read::source::{RunCursor, Source};
 use crate::read::view::View;
+use crate::sstable::Table;
 
 /// After this many versions of one key, seek past the rest instead of stepping.
 const STEPS_BEFORE_SEEK: u32 = 16;
@@ -79,6 +80,22 @@ pub(crate) struct VisibleCursor {
 impl VisibleCursor {
     /// A cursor over `range` of `view` at `snapshot`. Not positioned.
     pub(crate) fn new(view: &View, snapshot: Sequence, range: KeyRange) -> Self {
+        Self::over(view, snapshot, range, |_| true)
+    }
+
+    /// A cursor over the keys with one stem, which is the start of `range`: passes over tables whose filters deny it. Not positioned.
+    pub(crate) fn with_stem(view: &View, snapshot: Sequence, range: KeyRange) -> Self {
+        let hash = hash_key(&range.start);
+        Self::over(view, snapshot, range, |table| table.may_contain_stem(hash))
+    }
+
+    /// A cursor that need not read tables that are not `wanted`; of them, range tombstones count all the same.
+    fn over(
+        view: &View,
+        snapshot: Sequence,
+        range: KeyRange,
+        wanted: impl Fn(&Table) -> bool,
+    ) -> Self {
         let mut sources: Vec<Source> = view
             .memtables()
             .filter(|memtable| !memtable.is_empty())
@@ -86,7 +103,8 @@ impl VisibleCursor {
             .collect();
         let mut level0_runs = 0;
         for (index, run) in view.version.sources().enumerate() {
-            if !run.overlapping(Some(&range.start), Some(&range.end)).is_empty() {
+            let tables = run.overlapping(Some(&range.start), Some(&range.end));
+            if tables.iter().any(|handle| wanted(&handle.table)) {
                 sources.push(Source::Run(RunCursor::new(Arc::clone(run))));
                 level0_runs += usize::from(index < view.version.l0().len());
             }

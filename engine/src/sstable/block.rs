@@ -25,10 +25,10 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::simd::{TAG_LANES, match_tags, prefetch};
 use crate::coding::read_varint;
 use crate::key::{Sequence, Trailer, head_of};
 use crate::limits::SEQUENCE_MAX;
+use crate::simd::{TAG_LANES, match_tags, prefetch};
 
 /// Count, prefix length and reserved bytes.
 pub(super) const BLOCK_HEADER_BYTES: usize = 8;

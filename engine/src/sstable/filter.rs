@@ -9,7 +9,7 @@
 //!
 //! A filter never denies a key that was added. The key's hash is computed once by the caller and serves all tables.
 
-use super::simd::prefetch;
+use crate::simd::prefetch;
 
 /// One cache line.
 const LINE_BYTES: usize = 64;

@@ -19,8 +19,8 @@ use std::cmp::Ordering;
 
 use super::compression::Codec;
 use super::format::BLOCK_TRAILER_BYTES;
-use super::simd::prefetch;
 use crate::key::head_of;
+use crate::simd::prefetch;
 
 const HEADER_BYTES: usize = 8;
 const HEAD_BYTES: usize = 8;

@@ -10,6 +10,7 @@ use super::block_builder::BlockBuilder;
 use super::filter::build_filter;
 use super::{BlockCache, Table, TableEnv, TableOptions, TableWriter};
 use crate::error::Result;
+use crate::index::FilterKeys;
 use crate::key::{Trailer, ValueKind, hash_key};
 use crate::limits::SEQUENCE_MAX;
 use crate::manifest::LiveFiles;
@@ -94,7 +95,8 @@ impl SortedTable {
         let env = TableEnv { fs, directory, database_id: 1, cache, values, verify_always: false };
         let KeyspaceOptions { block_bytes, compression, filter_bits_per_key, .. } =
             KeyspaceOptions::default();
-        let options = TableOptions { block_bytes, compression, filter_bits_per_key };
+        let filter_keys = FilterKeys::Whole;
+        let options = TableOptions { block_bytes, compression, filter_bits_per_key, filter_keys };
         let mut writer = TableWriter::create(&env, TABLE, options)?;
         for (number, (key, value)) in records.iter().enumerate() {
             writer.add(key, Trailer::new(number as u64 + 1, ValueKind::Put), value)?;
@@ -109,7 +111,7 @@ impl SortedTable {
     /// None with a table of ours.
     pub fn get(&self, key: &[u8]) -> Result<Option<usize>> {
         let hash = hash_key(key);
-        if !self.0.may_contain(hash) {
+        if !self.0.may_contain(key, hash) {
             return Ok(None);
         }
         let found = self.0.get(key, hash, SEQUENCE_MAX)?;

@@ -18,8 +18,6 @@ pub(crate) mod internals;
 pub(crate) mod meta;
 mod position;
 mod properties;
-#[allow(unsafe_code, reason = "calls vector and prefetch instructions")]
-mod simd;
 mod stream;
 mod table;
 mod tombstones;

@@ -21,12 +21,13 @@ use super::filter::Filter;
 use super::format::{BLOCK_TRAILER_BYTES, FOOTER_BYTES, Footer, Handle, Identity};
 use super::index::{Index, Place};
 use super::meta::TableMeta;
-use super::properties::decode_properties;
+use super::properties::{Properties, decode_properties};
 use super::stream::TableStream;
 use super::tombstones::decode_tombstones;
 use crate::error::{Error, Result};
 use crate::file_name::FileName;
-use crate::key::{Sequence, Trailer, compare_internal};
+use crate::index::FilterKeys;
+use crate::key::{Sequence, Trailer, compare_internal, hash_key};
 use crate::range_tombstones::RangeTombstones;
 use crate::values::{ValueFile, ValueFiles};
 
@@ -54,6 +55,8 @@ pub(crate) struct Table {
     pub(super) footer: Footer,
     pub(super) index: Index,
     filter: Option<Filter>,
+    /// Which part of keys the filter knows.
+    filter_keys: FilterKeys,
     tombstones: Arc<RangeTombstones>,
     /// What its records point to, kept open. In the order of `meta.values`.
     pub(super) values: Vec<Arc<ValueFile>>,
@@ -119,9 +122,10 @@ impl Table {
         let tombstones = read_tombstones(&identity, &map, footer.tombstones)?;
         let payload = section(&identity, &map, footer.properties, "table properties")?;
         let in_manifest = meta.largest_sequence;
-        let (meta, file_id) = decode_properties(payload, number, len).ok_or_else(|| {
+        let properties = decode_properties(payload, number, len).ok_or_else(|| {
             identity.corruption(footer.properties.offset, "table properties", "malformed")
         })?;
+        let Properties { meta, file_id, filter_keys } = properties;
         let values = meta.values.iter().map(|share| env.values.open(env, share.file));
         let values = values.collect::<Result<_>>()?;
         let given_sequence = if meta.largest_sequence == 0 { in_manifest } else { 0 };
@@ -133,6 +137,7 @@ impl Table {
             footer,
             index,
             filter,
+            filter_keys,
             tombstones: Arc::new(tombstones),
             values,
             meta,
@@ -183,7 +188,7 @@ impl Table {
         &self.tombstones
     }
 
-    /// Starts bringing in what [`may_contain`](Self::may_contain) will read.
+    /// Starts bringing in what [`may_contain`](Self::may_contain) or [`may_contain_stem`](Self::may_contain_stem) will read.
     #[inline]
     pub(crate) fn prefetch_filter(&self, hash: u64) {
         if let Some(filter) = &self.filter {
@@ -191,10 +196,24 @@ impl Table {
         }
     }
 
-    /// False only if no record of the table has a key with this hash.
+    /// False only if no record of the table has this key, whose hash this is.
     #[inline]
-    pub(crate) fn may_contain(&self, hash: u64) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.may_contain(&self.map, hash))
+    pub(crate) fn may_contain(&self, key: &[u8], hash: u64) -> bool {
+        let Some(filter) = &self.filter else { return true };
+        let hash = match self.filter_keys {
+            FilterKeys::Whole => hash,
+            keys @ FilterKeys::Stems(_) => hash_key(keys.part_of(key)),
+        };
+        filter.may_contain(&self.map, hash)
+    }
+
+    /// False only if no record of the table has a key with the stem that has this hash. For tables of an index that is not unique.
+    pub(crate) fn may_contain_stem(&self, hash: u64) -> bool {
+        match (&self.filter, self.filter_keys) {
+            (Some(filter), FilterKeys::Stems(_)) => filter.may_contain(&self.map, hash),
+            // A filter from before filters knew stems.
+            _ => true,
+        }
     }
 
     /// The newest version of `key` with a sequence number of at most `snapshot`, be it a value or a delete. Asks neither

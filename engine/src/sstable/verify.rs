@@ -105,7 +105,7 @@ impl Table {
             return Err(self.wrong(at, format!("unknown kind in trailer {:#x}", trailer.0)));
         }
         let hash = hash_key(key);
-        if tag != Some(tag_of(hash)) || !self.may_contain(hash) {
+        if tag != Some(tag_of(hash)) || !self.may_contain(key, hash) {
             return Err(self.wrong(at, format!("record {} is hidden", position.index())));
         }
         seen.entries += 1;

@@ -20,9 +20,11 @@ use super::table::TableEnv;
 use super::tombstones::encode_tombstones;
 use crate::error::{Error, Result};
 use crate::file_name::{FileName, FileNumber};
+use crate::index::FilterKeys;
 use crate::key::{Trailer, ValueKind, compare_internal, hash_key};
 use crate::kinds::expiry::{self, Millis};
-use crate::options::{Compression, KeyspaceOptions};
+use crate::manifest::KeyspaceDescriptor;
+use crate::options::Compression;
 use crate::range_tombstones::RangeTombstones;
 use crate::values::{Pointer, ValueShare};
 
@@ -41,14 +43,17 @@ pub(crate) struct TableOptions {
     pub(crate) block_bytes: usize,
     pub(crate) compression: Compression,
     pub(crate) filter_bits_per_key: u32,
+    pub(crate) filter_keys: FilterKeys,
 }
 
-impl From<&KeyspaceOptions> for TableOptions {
-    fn from(options: &KeyspaceOptions) -> Self {
+impl From<&KeyspaceDescriptor> for TableOptions {
+    fn from(keyspace: &KeyspaceDescriptor) -> Self {
+        let options = &keyspace.options;
         Self {
             block_bytes: options.block_bytes,
             compression: options.compression,
             filter_bits_per_key: options.filter_bits_per_key,
+            filter_keys: FilterKeys::of_keyspace(keyspace),
         }
     }
 }
@@ -160,7 +165,7 @@ impl TableWriter {
         let hash = hash_key(key);
         if !same_key {
             if self.options.filter_bits_per_key > 0 {
-                self.hashes.push(hash);
+                self.add_to_filter(key, hash);
             }
             self.last_key.clear();
             self.last_key.extend_from_slice(key);
@@ -175,6 +180,20 @@ impl TableWriter {
         self.meta.raw_bytes += (key.len() + value.len()) as u64;
         self.note_sequence(trailer.sequence());
         Ok(())
+    }
+
+    /// Adds a key with this hash to the filter.
+    fn add_to_filter(&mut self, key: &[u8], hash: u64) {
+        match self.options.filter_keys {
+            FilterKeys::Whole => self.hashes.push(hash),
+            keys @ FilterKeys::Stems(_) => {
+                let hash = hash_key(keys.part_of(key));
+                // Keys with the same stem follow each other.
+                if self.hashes.last() != Some(&hash) {
+                    self.hashes.push(hash);
+                }
+            }
+        }
     }
 
     /// Counts what is more than a value.
@@ -312,7 +331,7 @@ impl TableWriter {
             self.write_block(payload)?
         };
         let mut payload = Vec::new();
-        encode_properties(&self.meta, self.file_id, &mut payload);
+        encode_properties(&self.meta, self.file_id, self.options.filter_keys, &mut payload);
         let properties = self.write_block(payload)?;
         let footer = Footer { filter, index, tombstones, properties, data_end };
         self.sink.append(&footer.encode(&self.identity, self.offset))?;

@@ -113,14 +113,11 @@ impl Transaction {
         let _turn = self.share_turn();
         let index_generation = self.settle_indexes()?;
         let reads = self.take_reads();
-        let claims = Claims { writes: self.writes.overlay(), reads: &reads };
+        let claims = Claims::Transaction { writes: self.writes.overlay(), reads: &reads };
         let mut validation = Validation::new(self.core(), claims, snapshot);
         let condition: Option<&mut dyn CommitCheck> = Some(&mut validation);
         let result = commit(CommitTerms { condition, index_generation, ..CommitTerms::default() });
-        if let Some(disturber) = validation.disturber() {
-            // Whoever runs the transaction again must see what disturbed it, or it will happen again.
-            self.core().pipeline.wait_visible(disturber);
-        }
+        validation.await_disturber();
         result
     }
 

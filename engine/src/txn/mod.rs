@@ -51,7 +51,7 @@ mod options;
 mod read;
 mod transact;
 mod transaction;
-mod validate;
+pub(crate) mod validate;
 mod write;
 mod write_set;
 

@@ -1,4 +1,5 @@
-//! The check of a transaction at the moment of its commit: has anything that it relies on been written since its snapshot?
+//! The check of a transaction at the moment of its commit: has anything that it relies on been written since its snapshot? Writes of
+//! rows of indexed keyspaces are checked the same way, by their footprints alone.
 //!
 //! Everything up to `checked` is known not to disturb the transaction. A round moves `checked` forward, outside of the commit lock, in
 //! one of two ways: by the footprints of recent commits, or, if they are gone or too many, by asking the sources about each key and
@@ -35,45 +36,53 @@ const RECORDS_PER_LOOKUP: u64 = 32;
 /// So much of a key is shown in an error.
 const KEY_BYTES_SHOWN: usize = 64;
 
-/// What a transaction relies on.
+/// What a commit relies on.
 #[derive(Debug)]
-pub(crate) struct Claims<'t> {
-    /// Its writes: whoever commits first wins.
-    pub(crate) writes: &'t Overlay,
-    /// What it read, if it is serializable, and what it locked.
-    pub(crate) reads: &'t Reads,
+pub(crate) enum Claims<'t> {
+    /// A transaction, which has a snapshot.
+    Transaction {
+        /// Its writes: whoever commits first wins.
+        writes: &'t Overlay,
+        /// What it read, if it is serializable, and what it locked.
+        reads: &'t Reads,
+    },
+    /// These full keys, in order, without a snapshot: only footprints can tell whether they were written.
+    Keys(&'t [&'t [u8]]),
 }
 
 impl<'t> Claims<'t> {
     fn contains(&self, key: &[u8]) -> bool {
-        self.writes.points.contains_key(key)
-            || self.reads.keys.contains(key)
-            || self.writes.ranges.contains(key)
-            || self.reads.ranges.contains(key)
+        match self {
+            Self::Transaction { writes, reads } => {
+                writes.points.contains_key(key)
+                    || reads.keys.contains(key)
+                    || writes.ranges.contains(key)
+                    || reads.ranges.contains(key)
+            }
+            Self::Keys(keys) => keys.binary_search(&key).is_ok(),
+        }
     }
 
-    /// A key of the range that the transaction relies on.
+    /// A key of the range that the commit relies on.
     fn first_in(&self, start: &[u8], end: &[u8]) -> Option<Vec<u8>> {
+        let (writes, reads) = match self {
+            Self::Transaction { writes, reads } => (writes, reads),
+            Self::Keys(keys) => {
+                let first = keys.get(keys.partition_point(|key| *key < start))?;
+                return (*first < end).then(|| first.to_vec());
+            }
+        };
         let bounds = (Bound::Included(start), Bound::Excluded(end));
-        let written = self.writes.points.range::<[u8], _>(bounds).next();
-        let read = self.reads.keys.range::<[u8], _>(bounds).next();
+        let written = writes.points.range::<[u8], _>(bounds).next();
+        let read = reads.keys.range::<[u8], _>(bounds).next();
         let key = written.map(|(key, _)| key.to_vec()).or_else(|| read.map(|key| key.to_vec()));
-        let ranges = [&self.writes.ranges, &self.reads.ranges];
+        let ranges = [&writes.ranges, &reads.ranges];
         key.or_else(|| {
             ranges.iter().any(|ranges| ranges.overlaps(start, end)).then(|| start.to_vec())
         })
     }
 
-    fn keys(&self) -> impl Iterator<Item = &'t [u8]> + use<'t> {
-        let written = self.writes.points.keys().map(|key| &**key);
-        written.chain(self.reads.keys.iter().map(|key| &**key))
-    }
-
-    fn ranges(&self) -> impl Iterator<Item = (&'t [u8], &'t [u8])> + use<'t> {
-        self.writes.ranges.iter().chain(self.reads.ranges.iter())
-    }
-
-    /// A key that the commit with this footprint wrote and the transaction relies on.
+    /// A key that the commit with this footprint wrote and the commit relies on.
     fn disturbed_by(&self, footprint: &Footprint) -> Option<Vec<u8>> {
         let key = footprint.keys().find(|key| self.contains(key)).map(<[u8]>::to_vec);
         key.or_else(|| footprint.ranges().find_map(|(start, end)| self.first_in(start, end)))
@@ -96,7 +105,7 @@ pub(crate) struct Validation<'t> {
     checked: Sequence,
     rounds: u32,
     next: Option<Round>,
-    /// The commit that disturbed the transaction, if one did.
+    /// The commit that disturbed this one, if one did.
     disturber: Option<Sequence>,
 }
 
@@ -105,9 +114,12 @@ impl<'t> Validation<'t> {
         Self { core, claims, checked: snapshot, rounds: 0, next: None, disturber: None }
     }
 
-    /// The last sequence number of the commit that disturbed the transaction, if it was a recent one.
-    pub(crate) fn disturber(&self) -> Option<Sequence> {
-        self.disturber
+    /// Waits until the commit that disturbed this one is visible, if it was a recent one: whoever runs this one again must see it, or it
+    /// will happen again.
+    pub(crate) fn await_disturber(&self) {
+        if let Some(disturber) = self.disturber {
+            self.core.pipeline.wait_visible(disturber);
+        }
     }
 
     fn compare(&mut self, write: &RecentWrite) -> Result<()> {
@@ -121,22 +133,31 @@ impl<'t> Validation<'t> {
 
     /// True if asking the sources costs less than comparing so many records.
     fn prefers_sources(&self, records: u64) -> bool {
-        let lookups = self.claims.writes.points.len() + self.claims.reads.keys.len();
+        let Claims::Transaction { writes, reads } = &self.claims else { return false };
+        let lookups = writes.points.len() + reads.keys.len();
         self.rounds == 0
-            && self.claims.ranges().next().is_none()
+            && writes.ranges.is_empty()
+            && reads.ranges.is_empty()
             && records > RECORDS_UNDER_LOCK_MAX.max(lookups as u64 * RECORDS_PER_LOOKUP)
     }
 
     fn ask_sources(&mut self) -> Result<()> {
+        let Claims::Transaction { writes, reads } = &self.claims else {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "too much was written meanwhile to tell whether the rows have changed",
+            ));
+        };
         // The visible end first: the view then holds everything up to it.
         let visible = self.core.pipeline.visible();
         let view = self.core.views.load();
-        for key in self.claims.keys() {
+        let written = writes.points.keys().map(|key| &**key);
+        for key in written.chain(reads.keys.iter().map(|key| &**key)) {
             if key_changed(&view, key, self.checked)? {
                 return Err(conflict(self.core, key));
             }
         }
-        for (start, end) in self.claims.ranges() {
+        for (start, end) in writes.ranges.iter().chain(reads.ranges.iter()) {
             if let Some(key) = range_changed(&view, start, end, self.checked)? {
                 return Err(conflict(self.core, &key));
             }

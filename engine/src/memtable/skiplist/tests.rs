@@ -30,6 +30,23 @@ fn random_inserts_with_reused_and_fresh_paths_keep_every_link_true() {
 }
 
 #[test]
+fn bringing_in_any_keys_changes_nothing_and_comes_to_an_end() {
+    let mut random = Random::from_environment();
+    let count = if cfg!(miri) { 80 } else { 20_000 };
+    let list = SkipList::new(0).expect("there is memory");
+    let mut splice = Splice::default();
+    for sequence in 1..=count {
+        let keys: Vec<_> = (0..random.below(12)).map(|_| random.key()).collect();
+        list.bring_in(keys.iter().map(Vec::as_slice));
+        list.bring_in([&b""[..], b"\xff\xff\xff\xff\xff"].into_iter());
+        // Versions of keys that are there, and new ones.
+        let key = keys.into_iter().next().unwrap_or_else(|| random.key());
+        list.insert(&key, trailer(sequence), b"value", &mut splice).unwrap();
+    }
+    assert_eq!(check_links(&list), count as usize);
+}
+
+#[test]
 fn sorted_and_reversed_runs_keep_every_link_true() {
     let mut random = Random::from_environment();
     let (runs, length) = if cfg!(miri) { (3, 15) } else { (60, 200) };

@@ -63,7 +63,7 @@ impl Sample {
         assert_eq!(**table.range_tombstones(), self.tombstones);
         for ((key, trailer), value) in &self.model {
             let hash = hash_key(key);
-            assert!(table.may_contain(hash), "the filter denies a key that exists");
+            assert!(table.may_contain(key, hash), "the filter denies a key that exists");
             let found = table.get(key, hash, trailer.0.sequence())?;
             let (found_trailer, found) = found.expect("a record that exists was not found");
             assert_eq!((found_trailer, table.value(&found)), (trailer.0, value.as_slice()));
@@ -295,7 +295,7 @@ fn read_without_panic(sample: &Sample) {
     for (key, trailer) in sample.model.keys().step_by(7) {
         let hash = hash_key(key);
         if let Ok(Some((_, value))) = table.get(key, hash, trailer.0.sequence()) {
-            let _ = (table.may_contain(hash), table.value(&value));
+            let _ = (table.may_contain(key, hash), table.value(&value));
         }
     }
     let _ = (table.verify(), table.block_boundaries(4), table.approximate_offset(b"0000key3"));

@@ -9,6 +9,7 @@ use rustlite_io::SimFileSystem;
 use super::super::{BlockCache, Table, TableEnv, TableMeta, TableOptions, TableWriter};
 use crate::error::Result;
 use crate::file_name::FileName;
+use crate::index::FilterKeys;
 use crate::key::{Trailer, ValueKind};
 use crate::manifest::LiveFiles;
 use crate::options::Compression;
@@ -65,7 +66,12 @@ pub(super) fn env(fs: &Arc<SimFileSystem>) -> TableEnv {
 }
 
 pub(super) fn options(compression: Compression, block_bytes: usize) -> TableOptions {
-    TableOptions { block_bytes, compression, filter_bits_per_key: 10 }
+    TableOptions {
+        block_bytes,
+        compression,
+        filter_bits_per_key: 10,
+        filter_keys: FilterKeys::Whole,
+    }
 }
 
 pub(super) fn codecs() -> Vec<Compression> {

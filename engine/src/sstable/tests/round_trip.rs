@@ -8,6 +8,7 @@ use rustlite_io::SimFileSystem;
 use super::super::{Table, TableOptions};
 use super::fixtures::*;
 use crate::cursor::Cursor;
+use crate::index::{FilterKeys, IndexType};
 use crate::key::{Sequence, Trailer, ValueKind, hash_key};
 use crate::limits::SEQUENCE_MAX;
 use crate::options::Compression;
@@ -32,7 +33,7 @@ fn check_get(table: &Table, model: &Model, key: &[u8], snapshot: Sequence) {
     let found = table.get(key, hash, snapshot).unwrap();
     let found = found.map(|(trailer, value)| (key.to_vec(), trailer, table.value(&value).to_vec()));
     assert_eq!(found, owned(expected), "{key:?} at {snapshot}");
-    assert!(found.is_none() || table.may_contain(hash));
+    assert!(found.is_none() || table.may_contain(key, hash));
 }
 
 fn check_everything(table: &Arc<Table>, model: &Model, random: &mut Random, probes: usize) {
@@ -104,11 +105,18 @@ fn random_tables_answer_like_their_model() {
     for round in 0..4 {
         let model = random_model(&mut random, 1500);
         for compression in codecs() {
-            for (block_bytes, filter_bits_per_key) in [(512, 10), (4096, 0), (32_768, 5)] {
+            for (block_bytes, filter_bits_per_key, filter_keys) in [
+                (512, 10, FilterKeys::Whole),
+                (4096, 0, FilterKeys::Whole),
+                (32_768, 5, FilterKeys::Whole),
+                (4096, 10, FilterKeys::Stems(IndexType::BTree)),
+                (4096, 10, FilterKeys::Stems(IndexType::Hash)),
+            ] {
                 let fs = SimFileSystem::volatile();
                 let mut env = env(&fs);
                 env.verify_always = round == 1;
-                let options = TableOptions { block_bytes, compression, filter_bits_per_key };
+                let options =
+                    TableOptions { block_bytes, compression, filter_bits_per_key, filter_keys };
                 let table = table(&env, options, &model);
                 check_everything(&table, &model, &mut random, 400);
             }
@@ -166,10 +174,51 @@ fn most_absent_keys_are_denied_by_the_filter() {
     let model = random_model(&mut random, 20_000);
     let fs = SimFileSystem::volatile();
     let table = table(&env(&fs), options(Compression::None, 4096), &model);
-    let passed = (0..20_000_u64)
-        .filter(|number| table.may_contain(hash_key(format!("absent{number}").as_bytes())))
-        .count();
+    let absent = (0..20_000).map(|number| format!("absent{number}").into_bytes());
+    let passed = absent.filter(|key| table.may_contain(key, hash_key(key))).count();
     assert!(passed < 20_000 / 50, "{passed} of 20000 absent keys passed");
+}
+
+/// What the keys of all entries of an index key begin with.
+fn stem(index_type: IndexType, index_key: &str) -> Vec<u8> {
+    let hash = hash_key(index_key.as_bytes()).to_be_bytes();
+    let hash = if index_type == IndexType::Hash { &hash[..] } else { &[] };
+    [&[0, 0, 0, 9, 1], hash, index_key.as_bytes(), &[0, 1]].concat()
+}
+
+#[test]
+fn a_filter_of_stems_denies_stems_and_whole_keys_that_are_absent() {
+    for index_type in [IndexType::BTree, IndexType::Hash] {
+        let key = |index_key: &str, row: u32| {
+            [stem(index_type, index_key), row.to_be_bytes().to_vec()].concat()
+        };
+        let put = Reverse(Trailer::new(1, ValueKind::Put));
+        let entries = (0..10_000).map(|row| ((key(&format!("k{}", row / 5), row), put), vec![]));
+        let model: Model = entries.collect();
+        let with_filter_of = |filter_keys| {
+            let options = TableOptions { filter_keys, ..options(Compression::None, 4096) };
+            table(&env(&SimFileSystem::volatile()), options, &model)
+        };
+        let stems = with_filter_of(FilterKeys::Stems(index_type));
+        stems.verify().unwrap();
+        for (key, _) in model.keys() {
+            assert!(stems.may_contain(key, hash_key(key)));
+        }
+        let knows =
+            |index_key: &str| stems.may_contain_stem(hash_key(&stem(index_type, index_key)));
+        assert!((0..2000).all(|number| knows(&format!("k{number}"))));
+        let passed = (0..2000).filter(|number| knows(&format!("absent{number}"))).count();
+        assert!(passed < 2000 / 50, "{passed} of 2000 absent stems passed");
+        let absent = (0..2000).map(|number| key(&format!("absent{number}"), number));
+        let passed = absent.filter(|key| stems.may_contain(key, hash_key(key))).count();
+        assert!(passed < 2000 / 50, "{passed} of 2000 absent keys passed");
+        // Written before filters knew stems: whole keys are known, and no stem is denied.
+        let whole = with_filter_of(FilterKeys::Whole);
+        assert!(whole.may_contain_stem(hash_key(&stem(index_type, "absent"))));
+        let absent = (0..2000).map(|row| key("k1", 20_000 + row));
+        let passed = absent.filter(|key| whole.may_contain(key, hash_key(key))).count();
+        assert!(passed < 2000 / 50, "{passed} of 2000 absent keys passed");
+    }
 }
 
 #[test]

@@ -3,12 +3,12 @@
 //! Each has a portable form, which other architectures use and tests compare with.
 
 /// Tags are compared this many at a time.
-pub(super) const TAG_LANES: usize = 16;
+pub(crate) const TAG_LANES: usize = 16;
 
 /// Bit `i` of the answer says whether `tags[i]` is `tag`.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-pub(super) fn match_tags(tags: &[u8; TAG_LANES], tag: u8) -> u16 {
+pub(crate) fn match_tags(tags: &[u8; TAG_LANES], tag: u8) -> u16 {
     // SAFETY: SSE2 is part of every x86-64 processor.
     unsafe { match_tags_sse2(tags, tag) }
 }
@@ -27,7 +27,7 @@ fn match_tags_sse2(tags: &[u8; TAG_LANES], tag: u8) -> u16 {
 /// Bit `i` of the answer says whether `tags[i]` is `tag`.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-pub(super) fn match_tags(tags: &[u8; TAG_LANES], tag: u8) -> u16 {
+pub(crate) fn match_tags(tags: &[u8; TAG_LANES], tag: u8) -> u16 {
     match_tags_portable(tags, tag)
 }
 
@@ -39,15 +39,21 @@ fn match_tags_portable(tags: &[u8; TAG_LANES], tag: u8) -> u16 {
 
 /// Asks the processor to bring the cache line of `line`'s first byte closer. Only a hint.
 #[inline]
-pub(super) fn prefetch(line: &[u8]) {
+pub(crate) fn prefetch(line: &[u8]) {
+    prefetch_at(line.as_ptr());
+}
+
+/// Asks the processor to bring the cache line at an address closer, if there is one. Only a hint.
+#[inline]
+pub(crate) fn prefetch_at(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch reads nothing that the program can see and faults at no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
+    let _ = address;
 }
 
 #[cfg(test)]
