@@ -145,7 +145,11 @@ impl EntryFormat {
 
     /// The entries of one index key.
     pub(super) fn equal(&self, index_key: &[u8]) -> KeyRange {
-        self.beginning_with(&self.stem(index_key))
+        let start = self.stem(index_key);
+        let mut end = Vec::with_capacity(start.len());
+        end.extend_from_slice(start.strip_suffix(&END).unwrap_or(&start));
+        end.extend_from_slice(&BEHIND);
+        KeyRange { start, end }
     }
 
     /// The entries between two index keys. Only for B-Tree indexes.

@@ -8,9 +8,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::definition::IndexType;
 use crate::index::entry::{EntryFormat, IndexEntry};
 use crate::index::registry::IndexState;
+use crate::key::Sequence;
 use crate::keyspace::FullKey;
+use crate::read::get::lookup;
 use crate::read::iter::{Iter, KeyValue, ReadPoint};
-use crate::read::visible::KeyRange;
+use crate::read::visible::{KeyRange, VisibleCursor};
 use crate::snapshot::Snapshot;
 use crate::txn::Transaction;
 
@@ -103,11 +105,16 @@ impl Index {
         )
     }
 
-    fn reader(&self, point: ReadPoint) -> Result<IndexReader> {
+    fn check_readable(&self, sequence: Sequence) -> Result<()> {
         self.check_exists()?;
-        if !self.state.is_ready_at(point.sequence) {
+        if !self.state.is_ready_at(sequence) {
             return Err(self.building());
         }
+        Ok(())
+    }
+
+    fn reader(&self, point: ReadPoint) -> Result<IndexReader> {
+        self.check_readable(point.sequence)?;
         Ok(IndexReader { state: Arc::clone(&self.state), point })
     }
 
@@ -116,7 +123,17 @@ impl Index {
     /// # Errors
     /// As [`now`](Self::now), and if a table cannot be read.
     pub fn find(&self, key: impl AsRef<[u8]>) -> Result<Vec<Vec<u8>>> {
-        self.now()?.find(key)
+        self.handle.check_open()?;
+        // As `now`, but nothing outlives the call.
+        self.handle.core.with_view(|view, visible| {
+            self.check_readable(visible)?;
+            let get = |key: &[u8]| {
+                let found = lookup(view, key, visible)?;
+                Ok(found.map(|found| found.as_slice().to_vec()))
+            };
+            let scan = |range| VisibleCursor::with_stem(view, visible, range);
+            self.state.find(key.as_ref(), get, scan)
+        })
     }
 
     /// The rows with this index key, in the order of their keys.
@@ -171,21 +188,8 @@ impl IndexReader {
     /// # Errors
     /// If a table cannot be read.
     pub fn find(&self, key: impl AsRef<[u8]>) -> Result<Vec<Vec<u8>>> {
-        let format = &self.state.format;
-        if format.unique {
-            return Ok(self.point.get(&format.stem(key.as_ref()))?.into_iter().collect());
-        }
-        let range = format.equal(key.as_ref());
-        let stem_len = range.start.len();
-        let mut found = Vec::new();
-        let mut entries = self.point.stem_cursor(range);
-        entries.seek_to_first()?;
-        while entries.valid() {
-            let primary_key = EntryFormat::primary_key(entries.key(), entries.value(), stem_len);
-            found.push(primary_key.ok_or_else(|| self.state.no_entry())?.to_vec());
-            entries.next()?;
-        }
-        Ok(found)
+        let get = |key: &[u8]| self.point.get(key);
+        self.state.find(key.as_ref(), get, |range| self.point.stem_cursor(range))
     }
 
     /// The rows with this index key, in the order of their keys.
@@ -299,6 +303,29 @@ impl std::fmt::Debug for IndexIter {
 }
 
 impl IndexState {
+    /// The primary keys of the rows with an index key: `get` reads a key, `scan` those with the stem that is the start of a range.
+    fn find(
+        &self,
+        key: &[u8],
+        get: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>>,
+        scan: impl FnOnce(KeyRange) -> VisibleCursor,
+    ) -> Result<Vec<Vec<u8>>> {
+        if self.format.unique {
+            return Ok(get(&self.format.stem(key))?.into_iter().collect());
+        }
+        let range = self.format.equal(key);
+        let stem_len = range.start.len();
+        let mut found = Vec::new();
+        let mut entries = scan(range);
+        entries.seek_to_first()?;
+        while entries.valid() {
+            let primary_key = EntryFormat::primary_key(entries.key(), entries.value(), stem_len);
+            found.push(primary_key.ok_or_else(|| self.no_entry())?.to_vec());
+            entries.next()?;
+        }
+        Ok(found)
+    }
+
     #[cold]
     fn no_entry(&self) -> Error {
         Error::new(

@@ -27,6 +27,9 @@ use crate::sstable::Table;
 /// After this many versions of one key, seek past the rest instead of stepping.
 const STEPS_BEFORE_SEEK: u32 = 16;
 
+/// Room for the sources of a short scan after compaction: a memtable and a level. They are large, and growing copies them.
+const SOURCES_USUAL: usize = 2;
+
 /// A range of full keys: inclusive start, exclusive end.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyRange {
@@ -96,11 +99,10 @@ impl VisibleCursor {
         range: KeyRange,
         wanted: impl Fn(&Table) -> bool,
     ) -> Self {
-        let mut sources: Vec<Source> = view
-            .memtables()
-            .filter(|memtable| !memtable.is_empty())
-            .map(|memtable| Source::Memtable(memtable.cursor()))
-            .collect();
+        let mut sources = Vec::with_capacity(SOURCES_USUAL);
+        for memtable in view.memtables().filter(|memtable| !memtable.is_empty()) {
+            sources.push(Source::Memtable(memtable.cursor()));
+        }
         let mut level0_runs = 0;
         for (index, run) in view.version.sources().enumerate() {
             let tables = run.overlapping(Some(&range.start), Some(&range.end));

@@ -8,6 +8,9 @@ use std::ops::Range;
 use super::block::{BlockLayout, BlockView, HEAD_BYTES, Record};
 use crate::key::Trailer;
 
+/// Room for what follows a block's prefix in a key: mostly enough, so that a seek allocates once.
+const KEY_BYTES_USUAL: usize = 64;
+
 /// Where a cursor stands in its block.
 #[derive(Debug)]
 pub(super) struct Position {
@@ -87,8 +90,10 @@ impl Position {
     pub(super) fn enter(&mut self, block: &[u8]) -> Option<()> {
         let view = BlockView::parse(block)?;
         self.layout = view.layout();
+        let prefix = view.prefix()?;
         self.key.clear();
-        self.key.extend_from_slice(view.prefix()?);
+        self.key.reserve(prefix.len() + KEY_BYTES_USUAL);
+        self.key.extend_from_slice(prefix);
         Some(())
     }
 
