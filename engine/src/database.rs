@@ -16,6 +16,7 @@ use crate::commit::pipeline::CommitTerms;
 use crate::compaction::background;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::Verification;
 use crate::key::{KeyspaceId, Sequence};
 use crate::keyspace::{DEFAULT_NAME, Identity, Keyspace};
 use crate::options::{Durability, IoBackend, KeyspaceOptions, Options, WriteOptions};
@@ -282,14 +283,20 @@ impl Database {
     }
 
     /// Reads every table, and every value in value files, from the medium and not from caches, and checks every checksum, the order of
-    /// all keys and the counts. Returns the number of bytes checked. Reads and writes go on meanwhile.
+    /// all keys and the counts. Then compares indexes with their rows, as [`verify_indexes`](Self::verify_indexes) does, those left out
+    /// that it cannot check: the report names them. Reads and writes go on meanwhile.
     ///
     /// # Errors
-    /// [`Corruption`](ErrorKind::Corruption) of the first damage found, with file and offset; read errors.
-    pub fn verify(&self) -> Result<u64> {
+    /// [`Corruption`](ErrorKind::Corruption) of the first damage found, with file and offset, or of the first index that disagrees with its
+    /// rows; read errors.
+    pub fn verify(&self) -> Result<Verification> {
         self.handle().check_open()?;
         let view = self.handle().core.views.load();
-        view.version.tables().map(|(_, handle)| handle.table.verify()).sum()
+        let tables = view.version.tables();
+        let bytes = tables.map(|(_, handle)| handle.table.verify()).sum::<Result<u64>>()?;
+        let (index_entries, unchecked) = self.compare_indexes()?;
+        let unchecked_indexes = unchecked.iter().map(|index| index.name().to_owned()).collect();
+        Ok(Verification { bytes, index_entries, unchecked_indexes })
     }
 
     /// Numbers about the database: sizes, memory, counts. See [`Stats`].

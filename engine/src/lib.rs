@@ -59,7 +59,7 @@ pub use error::{Corruption, Error, ErrorKind, Result};
 pub use history::GcInfo;
 pub use index::{
     ByteRange, Index, IndexEntry, IndexInfo, IndexIter, IndexKeys, IndexReader, IndexSource,
-    IndexType,
+    IndexType, Verification,
 };
 pub use ingest::{Ingest, IngestInfo};
 pub use keyspace::Keyspace;

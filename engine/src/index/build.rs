@@ -12,11 +12,11 @@ use crate::core::Core;
 use crate::database::Handle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::extract::{Extractor, RowKeys};
-use crate::index::maintain::add_changes;
+use crate::index::maintain::{add_changes, user_part};
 use crate::index::registry::IndexState;
 use crate::index::state::Progress;
 use crate::options::Durability;
-use crate::read::iter::{Iter, keyspace_range};
+use crate::read::iter::keyspace_range;
 use crate::read::visible::KeyRange;
 use crate::txn::{IsolationLevel, Transaction, TransactionOptions};
 
@@ -126,23 +126,26 @@ fn step(handle: &Arc<Handle>, index: &Arc<IndexState>, rows: usize, alone: bool)
         Progress::Building(None) => range.start,
         Progress::Building(Some(last)) => [&range.start[..], &last, &[0]].concat(),
     };
-    let (mut changes, mut last, mut bytes, mut count) = (Vec::new(), None, 0, 0);
-    let mut rest = Iter::new(point, KeyRange { start, end: range.end });
-    while bytes < STEP_BYTES_MAX && count < rows {
-        let Some(row) = rest.next() else {
-            last = None;
-            break;
-        };
-        let (key, value) = row?;
-        let new = index.keys(&key, &value)?;
-        add_changes(index, &key, &RowKeys::NONE, &new, &mut changes)?;
+    let (mut changes, mut bytes, mut count) = (Vec::new(), 0, 0);
+    let mut last = Vec::new();
+    let mut rest = point.cursor(KeyRange { start, end: range.end });
+    rest.seek_to_first()?;
+    while rest.valid() && bytes < STEP_BYTES_MAX && count < rows {
+        let (key, value) = (user_part(rest.key()), rest.value());
+        if rest.expires() {
+            return Err(goes_by_itself(key));
+        }
+        let new = index.keys(key, value)?;
+        add_changes(index, key, &RowKeys::NONE, &new, &mut changes)?;
         (bytes, count) = (bytes + key.len() + value.len(), count + 1);
-        last = Some(key);
+        last.clear();
+        last.extend_from_slice(key);
+        rest.next()?;
     }
+    let complete = !rest.valid();
     drop(rest);
-    let complete = last.is_none();
     txn.change_entries(changes)?;
-    let progress = if complete { Progress::Ready } else { Progress::Building(last) };
+    let progress = if complete { Progress::Ready } else { Progress::Building(Some(last)) };
     txn.writes.set(&state_key, Some(&progress.encode()))?;
     if complete {
         txn.options = txn.options.durability(handle.core.options.durability);
@@ -152,4 +155,13 @@ fn step(handle: &Arc<Handle>, index: &Arc<IndexState>, rows: usize, alone: bool)
         index.set_ready(committed);
     }
     Ok(())
+}
+
+/// No write would remove the entries of such a row when its time has come.
+fn goes_by_itself(key: &[u8]) -> Error {
+    Error::invalid(format!(
+        "row \"{}\" has a lifetime, and its entries would stay when it goes; write it again without \
+         one, or delete it, before the index is created",
+        key.escape_ascii()
+    ))
 }

@@ -244,16 +244,13 @@ mod tests {
         batch.put("row", "a").put("other", "b").delete("third");
         assert!(completes(&db, &batch, || ()));
         assert_eq!(db.verify_indexes().unwrap(), 4);
-        let refused: [fn(&mut WriteBatch); 4] = [
-            |batch| drop(batch.put("row", "c").put("row", "d")),
-            |batch| drop(batch.put("one", "e").put("two", "e")),
-            |batch| drop(batch.put("one", "a")),
-            |batch| drop(batch.delete_range("a", "z")),
-        ];
-        for fill in refused {
-            let mut batch = WriteBatch::new();
-            fill(&mut batch);
-            assert!(!completes(&db, &batch, || ()));
+        let mut not_simple: [WriteBatch; 4] = std::array::from_fn(|_| WriteBatch::new());
+        not_simple[0].put("row", "c").put("row", "d");
+        not_simple[1].put("one", "e").put("two", "e");
+        not_simple[2].put("one", "a");
+        not_simple[3].delete_range("a", "z");
+        for batch in &not_simple {
+            assert!(!completes(&db, batch, || ()));
             assert_eq!(db.iter().unwrap().count(), 2);
         }
     }

@@ -53,3 +53,4 @@ pub use extract::IndexKeys;
 pub(crate) use filter_keys::FilterKeys;
 pub use lookup::{Index, IndexIter, IndexReader};
 pub(crate) use maintain::Indexing;
+pub use verify::Verification;

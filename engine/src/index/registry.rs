@@ -44,6 +44,10 @@ impl IndexState {
         })
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The hidden keyspace.
     pub(super) fn id(&self) -> KeyspaceId {
         self.format.keyspace

@@ -7,6 +7,19 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::registry::IndexState;
 use crate::read::iter::{Iter, ReadPoint, keyspace_range};
 
+/// What [`Database::verify`] has checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verification {
+    /// Bytes of tables and value files.
+    pub bytes: u64,
+    /// Index entries that were compared with rows.
+    pub index_entries: u64,
+    /// Names of indexes that were not compared with their rows, because their extractor is not registered or they are still being built.
+    /// Those made by hand have no rows to be compared with, and are not named.
+    pub unchecked_indexes: Vec<String>,
+}
+
 impl Database {
     /// Computes what every index must hold, row by row, and compares; gives the number of entries. Reads all rows of indexed keyspaces and
     /// all entries, as of one moment. Indexes that are being built, and those made by hand, have nothing to be compared with.
@@ -16,12 +29,28 @@ impl Database {
     /// [`ExtractorMissing`](ErrorKind::ExtractorMissing); if the database is closed, or a table cannot be read.
     pub fn verify_indexes(&self) -> Result<u64> {
         self.handle().check_open()?;
+        let (entries, unchecked) = self.compare_indexes()?;
+        for index in unchecked {
+            index.extractor.check_registered(&index.name)?;
+        }
+        Ok(entries)
+    }
+
+    /// Compares what can be compared. Gives the number of entries, and the indexes that must wait: for their extractor or their builder.
+    pub(crate) fn compare_indexes(&self) -> Result<(u64, Vec<Arc<IndexState>>)> {
         let snapshot = self.snapshot()?;
         let point = snapshot.read_point(&self.handle().core)?;
         let registry = self.handle().core.indexes.registry();
-        let comparable =
-            registry.all().filter(|index| !index.is_manual() && index.is_ready_at(point.sequence));
-        comparable.map(|index| verify(index, &point)).sum()
+        let (mut entries, mut unchecked) = (0, Vec::new());
+        for index in registry.all().filter(|index| !index.is_manual()) {
+            let has_extractor = index.extractor.check_registered(&index.name).is_ok();
+            if has_extractor && index.is_ready_at(point.sequence) {
+                entries += verify(index, &point)?;
+            } else {
+                unchecked.push(Arc::clone(index));
+            }
+        }
+        Ok((entries, unchecked))
     }
 }
 

@@ -62,7 +62,7 @@ impl ReadPoint {
     }
 
     /// A cursor over the keys of a range.
-    fn cursor(&self, range: KeyRange) -> VisibleCursor {
+    pub(crate) fn cursor(&self, range: KeyRange) -> VisibleCursor {
         self.as_seen(VisibleCursor::new(&self.view, self.sequence, range))
     }
 

@@ -78,6 +78,8 @@ pub(crate) struct VisibleCursor {
     state: State,
     key: Vec<u8>,
     value: Vec<u8>,
+    /// Whether what was put into the buffers last is a value that expires.
+    expiring: bool,
 }
 
 impl VisibleCursor {
@@ -127,6 +129,7 @@ impl VisibleCursor {
             state: State::Invalid,
             key: Vec::new(),
             value: Vec::new(),
+            expiring: false,
         }
     }
 
@@ -163,6 +166,11 @@ impl VisibleCursor {
             State::On => self.merge.value(),
             _ => &self.value,
         }
+    }
+
+    /// Whether the record is a value that expires, for a cursor that goes forward.
+    pub(crate) fn expires(&self) -> bool {
+        self.state == State::Behind && self.expiring
     }
 
     fn begin_seek(&mut self) {
@@ -423,6 +431,7 @@ impl VisibleCursor {
     /// amounts to into the buffer. False if that is none.
     #[cold]
     fn understand_forward(&mut self, trailer: Trailer) -> Result<bool> {
+        self.expiring = trailer.kind() == Some(ValueKind::PutExpiring);
         if trailer.kind() == Some(ValueKind::Merge) {
             return self.merge_operands().map(|()| true);
         }

@@ -8,7 +8,7 @@ use rustlite_engine::{
 };
 
 use crate::index_support::{KINDS, options};
-use crate::support::{machine, open, small_options};
+use crate::support::{Deadline, machine, open, pause, small_options};
 
 fn memory() -> Database {
     Database::in_memory_with(options()).unwrap()
@@ -305,6 +305,58 @@ fn rows_that_go_or_change_without_a_plain_write_cannot_be_indexed() {
     expiring.put("a", "x").put_expiring("b", "x", Duration::from_secs(1));
     assert_eq!(kind(db.write(expiring)), ErrorKind::InvalidArgument);
     assert!(index.find("x").unwrap().is_empty());
+}
+
+#[test]
+fn rows_with_a_lifetime_from_before_an_index_are_refused_while_they_live() {
+    let db = memory();
+    let create = || db.create_index("first", &db, IndexType::BTree, IndexSource::value_bytes(0..1));
+    let refused = |row: &str| {
+        let error = create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains(&format!("row \"{row}\" has a lifetime")), "{error}");
+        assert!(db.list_indexes().unwrap().is_empty());
+    };
+    let hour = Duration::from_secs(3600);
+    db.put_expiring("gone", "x", Duration::from_millis(1)).unwrap();
+    let patience = Deadline::after(Duration::from_secs(60));
+    while db.contains_key("gone").unwrap() {
+        assert!(!patience.has_passed());
+        pause(Duration::from_millis(1));
+    }
+    db.put("plain", "x").unwrap();
+    db.put_expiring("fleeting", "x", hour).unwrap();
+    refused("fleeting");
+    db.flush().unwrap();
+    refused("fleeting");
+    db.put("fleeting", "y").unwrap();
+    let index = create().unwrap();
+    assert_eq!(index.find("x").unwrap(), [b"plain"]);
+    db.put("gone", "y").unwrap();
+    assert_eq!(index.find("y").unwrap(), [&b"fleeting"[..], b"gone"]);
+    assert_eq!(db.verify_indexes().unwrap(), 3);
+}
+
+#[test]
+fn verification_compares_indexes_and_names_those_that_it_cannot() {
+    let sim = machine(6);
+    let db = open(&sim, options()).unwrap();
+    let rows = db.keyspace("rows").unwrap();
+    KINDS[0].create(&db, &rows).unwrap();
+    KINDS[4].create(&db, &rows).unwrap();
+    db.create_index("by hand", &rows, IndexType::Hash, IndexSource::Manual).unwrap();
+    rows.put("key", "two words").unwrap();
+    db.flush().unwrap();
+    let verification = db.verify().unwrap();
+    assert!(verification.bytes > 0);
+    assert_eq!((verification.index_entries, verification.unchecked_indexes), (3, vec![]));
+    drop((rows, db));
+    let without = open(&sim, small_options()).unwrap().verify().unwrap();
+    assert_eq!((without.index_entries, without.unchecked_indexes), (1, vec!["words".to_owned()]));
+    let other = small_options().index_extractor("words", |_, _, keys| keys.add("another"));
+    let error = open(&sim, other).unwrap().verify().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert!(error.to_string().contains("index \"words\" disagrees"), "{error}");
 }
 
 #[test]
