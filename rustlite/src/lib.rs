@@ -48,5 +48,5 @@ pub use rustlite_engine::{
 };
 pub use rustlite_engine::{
     Backup, BackupInfo, BackupProgress, CheckpointInfo, GcInfo, Ingest, IngestInfo,
-    NAMED_SNAPSHOTS_MAX, NamedSnapshot, SnapshotHolder,
+    NAMED_SNAPSHOTS_MAX, NamedSnapshot, SnapshotHolder, Verification,
 };

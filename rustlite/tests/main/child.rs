@@ -32,6 +32,7 @@ fn the_child_process_plays_its_role() {
     match role.as_str() {
         "hold the lock" => crate::errors::hold_the_lock(&directory),
         "run the bank until killed" => crate::bank::run_until_killed(&directory),
+        "build an index until killed" => crate::index_build::build_until_killed(&directory),
         "write until killed" => crate::kill::write_until_killed(&directory),
         "fill the disk" => crate::medium::fill_the_disk(&directory),
         "open on a full disk" => crate::medium::open_on_a_full_disk(&directory),

@@ -11,6 +11,7 @@ mod closed;
 mod damage;
 mod errors;
 mod examples;
+mod index_build;
 mod keyspaces;
 mod kill;
 mod kill_model;
