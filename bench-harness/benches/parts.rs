@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rustlite_engine::internals::{Block, Filter, LogEntries, Merge, SortedTable, Table, hash};
+use rustlite_engine::{Database, Durability, IndexSource, IndexType, Options};
 use rustlite_ycsb::rng::Rng;
 
 type Records = Vec<(Vec<u8>, Vec<u8>)>;
@@ -143,6 +144,57 @@ fn table(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Look-ups by index and writes with one, next to those without.
+fn index(criterion: &mut Criterion) {
+    const ROWS: u64 = 100_000;
+    const OPERATIONS: u64 = 10_000;
+    let scattered = |row: u64| row.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let key = |row: u64| (u128::from(scattered(row)) << 64 | u128::from(row)).to_be_bytes();
+    let value = |row: u64, version: u64| {
+        let mut value = [b'v'; 100];
+        value[..16].copy_from_slice(&key(scattered(row) ^ version));
+        value
+    };
+    let pick = |number: u64| (scattered(number) >> 20) % ROWS;
+    let mut group = criterion.benchmark_group("index");
+    group.throughput(Throughput::Elements(OPERATIONS));
+    for index_type in [None, Some(IndexType::BTree), Some(IndexType::Hash)] {
+        let options = Options::new().durability(Durability::Buffered);
+        let database = Database::in_memory_with(options).expect("the simulator has no faults");
+        let put = |row: u64, version: u64| {
+            database.put(key(row), value(row, version)).expect("the simulator has no faults");
+        };
+        let name = index_type.map_or("none".to_owned(), |kind| format!("{kind:?}"));
+        let index = index_type.map(|kind| {
+            let created =
+                database.create_index("i", &database, kind, IndexSource::value_bytes(0..16));
+            created.expect("the simulator has no faults")
+        });
+        (0..ROWS).for_each(|row| put(row, 0));
+        database.flush().expect("the simulator has no faults");
+        database.wait_for_compactions().expect("the simulator has no faults");
+        let found = |number: u64| match &index {
+            None => usize::from(database.get(key(pick(number))).is_ok_and(|row| row.is_some())),
+            Some(index) => index.find(&value(pick(number), 0)[..16]).map_or(0, |found| found.len()),
+        };
+        group.bench_function(format!("look-up, {name}"), |bencher| {
+            bencher.iter(|| assert_eq!((0..OPERATIONS).map(found).sum::<usize>(), 10_000));
+        });
+        let mut version = 0;
+        group.bench_function(format!("update of indexed bytes, {name}"), |bencher| {
+            bencher.iter(|| {
+                version += 1;
+                (0..OPERATIONS).for_each(|number| put(pick(number), version));
+            });
+        });
+        let mut rows = ROWS..;
+        group.bench_function(format!("insert, {name}"), |bencher| {
+            bencher.iter(|| rows.by_ref().take(OPERATIONS as usize).for_each(|row| put(row, 0)));
+        });
+    }
+    group.finish();
+}
+
 fn quick() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -153,6 +205,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = parts;
     config = quick();
-    targets = memtable, block, filter, log, merge, table
+    targets = memtable, block, filter, log, merge, table, index
 }
 criterion_main!(parts);

@@ -1,15 +1,14 @@
 //! Reads and commits of a whole database.
 
 use std::hint::black_box;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use gungraun::prelude::*;
-use rustlite_engine::{Database, Durability, Options, WriteBatch};
+use rustlite_engine::{Database, Durability, WriteBatch};
 use rustlite_io::SimFileSystem;
 use rustlite_ycsb::keys::KeyShape;
 use rustlite_ycsb::rng::Rng;
+
+use crate::simulated::{open, settle};
 
 /// Records in tables.
 const RECORDS: u64 = 20_000;
@@ -22,33 +21,10 @@ const VALUE: [u8; 100] = [b'v'; 100];
 /// Seeds of the file system and of the choice of records.
 const SEED: u64 = 42;
 
-/// Time for background threads to notice that there is nothing to do.
-const QUIET: Duration = Duration::from_millis(100);
-
-/// Reads that are enough for the epochs to move on and drop everything that was replaced.
-const EPOCH_PINS: usize = 2000;
-
 fn key(record: u64) -> Vec<u8> {
     let mut key = Vec::new();
     KeyShape::Ycsb.write(&mut key, record);
     key
-}
-
-/// A database in a new simulator whose writes are `durability`.
-pub(super) fn open(file_system: &Arc<SimFileSystem>, durability: Durability) -> Database {
-    let options = Options::new().durability(durability);
-    Database::open_on(file_system.clone(), Path::new("/database"), options)
-        .expect("the simulator has no faults")
-}
-
-/// Waits until background threads sleep, then collects what they have left to the epochs.
-pub(super) fn settle(database: &Database) {
-    database.wait_for_compactions().expect("the simulator has no faults");
-    #[expect(clippy::disallowed_methods, reason = "real threads fall asleep in real time")]
-    std::thread::sleep(QUIET);
-    for _ in 0..EPOCH_PINS {
-        database.get_pinned("settled").expect("the simulator has no faults");
-    }
 }
 
 /// An empty database, warmed up: the thread's buffers are made and the first segment is taken.

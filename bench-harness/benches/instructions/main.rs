@@ -17,6 +17,7 @@ mod allocator;
 mod database;
 mod parts;
 mod recovery;
+mod simulated;
 
 use gungraun::Callgrind;
 use gungraun::prelude::*;

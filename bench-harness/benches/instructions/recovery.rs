@@ -7,7 +7,7 @@ use gungraun::prelude::*;
 use rustlite_engine::{Database, Durability, Options};
 use rustlite_io::{CrashPlan, SimFileSystem};
 
-use crate::database::{open, settle};
+use crate::simulated::{open, settle};
 
 const RECORDS: u64 = 5000;
 

@@ -346,7 +346,7 @@ impl SkipList {
     }
 
     /// The gap of level 0 in which the target belongs.
-    #[inline]
+    #[inline(always)]
     fn search(&self, target: Target<'_>) -> Gap {
         let (mut gap, height) = match self.fenced_gap(target) {
             Some(gap) => (gap, FENCE_LEVEL),
@@ -359,7 +359,7 @@ impl SkipList {
     }
 
     /// The gap of the fences' level in which the target belongs, if a fence is near.
-    #[inline]
+    #[inline(always)]
     fn fenced_gap(&self, target: Target<'_>) -> Option<Gap> {
         let before = self.fences.current()?.before(target.key)?;
         let shared_before = link::common(self.node(before).key(), target.key, 0) as u32;

@@ -261,7 +261,7 @@ impl VisibleCursor {
         observed.range(if self.valid() { self.key() } else { &self.range.start }, to);
     }
 
-    #[inline]
+    #[inline(always)]
     fn next_unobserved(&mut self) -> Result<()> {
         match self.state {
             State::Invalid => return Ok(()),

@@ -200,11 +200,14 @@ impl Table {
     #[inline]
     pub(crate) fn may_contain(&self, key: &[u8], hash: u64) -> bool {
         let Some(filter) = &self.filter else { return true };
-        let hash = match self.filter_keys {
-            FilterKeys::Whole => hash,
-            keys @ FilterKeys::Stems(_) => hash_key(keys.part_of(key)),
-        };
-        filter.may_contain(&self.map, hash)
+        let is_whole = self.filter_keys == FilterKeys::Whole;
+        filter.may_contain(&self.map, if is_whole { hash } else { self.hash_of_part(key) })
+    }
+
+    /// Out of line, for the sake of tables whose filters know whole keys.
+    #[inline(never)]
+    fn hash_of_part(&self, key: &[u8]) -> u64 {
+        hash_key(self.filter_keys.part_of(key))
     }
 
     /// False only if no record of the table has a key with the stem that has this hash. For tables of an index that is not unique.
