@@ -12,10 +12,10 @@ use rustlite::{Database, Durability, Error, Index, IndexSource, IndexType, Optio
 /// Look-ups are done in so many parts, by the candidates in turn, and their median counts.
 const PARTS: u64 = 5;
 
-/// Writes of a part.
+/// Writes of a part, at most.
 const WRITES: u64 = 4000;
 
-/// Look-ups of a part.
+/// Look-ups of a part, at most.
 const LOOKUPS: u64 = 100_000;
 
 fn scattered(number: u64) -> u64 {
@@ -131,14 +131,15 @@ impl Reads {
     fn measure(&self, title: &str) -> Result<(), Error> {
         let (db, indexes, per_key) = (&self.scratch.db, &self.indexes, self.per_key);
         let pick = |n: u64| (scattered(n + 7) >> 20) % self.rows;
+        let lookups = LOOKUPS.min(self.rows);
         let mut times = vec![Vec::new(); indexes.len() + 1];
         for _ in 0..PARTS {
-            times[0].push(timed(LOOKUPS, |n| {
+            times[0].push(timed(lookups, |n| {
                 assert!(db.get(key(pick(n)))?.is_some());
                 Ok(())
             })?);
             for (index, times) in indexes.iter().zip(&mut times[1..]) {
-                times.push(timed(LOOKUPS, |n| {
+                times.push(timed(lookups, |n| {
                     let found = index.find(field(pick(n) / per_key, 0))?;
                     assert_eq!(found.len() as u64, per_key);
                     Ok(())
@@ -169,9 +170,10 @@ fn measure_writes(
     write: impl Fn(&Database, u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut times = vec![Vec::new(); stores.len()];
-    for begin in (0..rows / WRITES).map(|number| number * WRITES) {
+    let part = WRITES.min(rows);
+    for begin in (0..rows / part).map(|number| number * part) {
         for ((_, scratch), times) in stores.iter().zip(&mut times) {
-            times.push(timed(WRITES, |n| write(&scratch.db, begin + n))?);
+            times.push(timed(part, |n| write(&scratch.db, begin + n))?);
         }
     }
     let names: Vec<&str> = stores.iter().map(|(name, _)| *name).collect();
@@ -200,7 +202,8 @@ fn writes(rows: u64) -> Result<(), Error> {
 
 fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
-    let rows: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(200_000);
+    let rows = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(200_000);
+    let rows: u64 = u64::max(rows, 10 * PARTS);
     let what = arguments.next().unwrap_or_default();
     if what != "writes" {
         reads(rows, 1)?;
