@@ -91,11 +91,13 @@ pub trait Store: Send {
     /// The engine's error.
     fn update(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure>;
 
-    /// Adds a record.
+    /// Adds a record. For most engines that is no different from an update.
     ///
     /// # Errors
     /// The engine's error.
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure>;
+    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.update(key, value)
+    }
 
     /// Adds a record as [`insert`](Self::insert) does, but need not wait for it: a store that can
     /// have several writes in flight keeps up to [`IN_FLIGHT`]. [`finish`](Self::finish) waits for

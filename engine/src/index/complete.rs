@@ -51,8 +51,7 @@ impl Handle {
     ) -> Option<Result<R>> {
         let mut scratch = SCRATCH.take();
         let result = self.complete(batch, registry, &mut scratch).and_then(|since| {
-            let done = self.commit_unchanged(&scratch.all, since, registry.generation, commit)?;
-            Ok(done)
+            self.commit_unchanged(&scratch.all, since, registry.generation, commit)
         });
         if scratch.all.size_bytes() <= SCRATCH_BYTES_MAX {
             SCRATCH.set(scratch);

@@ -49,14 +49,6 @@ enum State {
     Behind,
 }
 
-impl Drop for VisibleCursor {
-    fn drop(&mut self) {
-        if let Some(cost) = &self.read_cost {
-            cost.walked(self.level0_runs, self.seeks, self.merge.take_switches());
-        }
-    }
-}
-
 /// A cursor over the visible records of a range.
 pub(crate) struct VisibleCursor {
     merge: MergeCursor,
@@ -331,7 +323,7 @@ impl VisibleCursor {
             }
             skipping = false;
             let key = self.merge.key();
-            if !self.is_in_front_of_end(key) {
+            if !is_before(key, &self.range.end, self.end_head) {
                 return Ok(());
             }
             let trailer = self.merge.trailer();
@@ -360,32 +352,11 @@ impl VisibleCursor {
         Ok(())
     }
 
-    /// Whether a key is before the start of the range.
-    #[inline]
-    fn is_in_front_of_start(&self, key: &[u8]) -> bool {
-        match head_of(key).cmp(&self.start_head) {
-            Ordering::Less => true,
-            Ordering::Equal => key < self.range.start.as_slice(),
-            Ordering::Greater => false,
-        }
-    }
-
-    /// Whether a key is before the end of the range.
-    #[inline]
-    fn is_in_front_of_end(&self, key: &[u8]) -> bool {
-        // Mostly a comparison of numbers decides.
-        match head_of(key).cmp(&self.end_head) {
-            Ordering::Less => true,
-            Ordering::Equal => key < self.range.end.as_slice(),
-            Ordering::Greater => false,
-        }
-    }
-
     /// From the merge's position back, the last visible record.
     fn find_backward(&mut self) -> Result<()> {
         while self.merge.valid() {
             let key = self.merge.key();
-            if self.is_in_front_of_start(key) {
+            if is_before(key, &self.range.start, self.start_head) {
                 return Ok(());
             }
             if self.merge.is_surely_newest() {
@@ -503,5 +474,23 @@ impl VisibleCursor {
                 .tombstones
                 .newest_covering(key, self.snapshot)
                 .is_some_and(|tombstone| tombstone > trailer.sequence())
+    }
+}
+
+impl Drop for VisibleCursor {
+    fn drop(&mut self) {
+        if let Some(cost) = &self.read_cost {
+            cost.walked(self.level0_runs, self.seeks, self.merge.take_switches());
+        }
+    }
+}
+
+/// Whether a key is before a bound with this head. Mostly a comparison of numbers decides.
+#[inline]
+fn is_before(key: &[u8], bound: &[u8], bound_head: u64) -> bool {
+    match head_of(key).cmp(&bound_head) {
+        Ordering::Less => true,
+        Ordering::Equal => key < bound,
+        Ordering::Greater => false,
     }
 }

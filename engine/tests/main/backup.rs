@@ -11,8 +11,8 @@ use rustlite_io::{CrashPlan, FaultRule, FileSystem, SimFileSystem};
 
 use crate::oracle::Oracle;
 use crate::support::{
-    DIRECTORY, Files, Random, Table, budget, dump_all, machine, names_a_file, open, seed,
-    small_options, write_twin_batches,
+    DIRECTORY, Files, Random, Table, budget, dump_all, machine, names_a_file, open, random_plan,
+    seed, small_options, write_twin_batches,
 };
 use crate::workload::Runner;
 
@@ -203,15 +203,6 @@ fn at_every_crash_while_one_is_made_all_earlier_generations_stay_and_the_next_su
         assert!(!names(&after, BACKUP).contains(&"backup.tmp".to_owned()), "{story}");
     }
     assert!(found > 0);
-}
-
-fn random_plan(random: &mut Random) -> CrashPlan {
-    match random.below(4) {
-        0 => CrashPlan::DropUnsynced,
-        1 => CrashPlan::KeepAll,
-        2 => CrashPlan::ProcessKill,
-        _ => CrashPlan::Random(random.next()),
-    }
 }
 
 #[test]

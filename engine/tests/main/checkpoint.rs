@@ -9,7 +9,8 @@ use rustlite_io::{CrashPlan, FaultRule, FileSystem, SimFileSystem};
 
 use crate::oracle::Oracle;
 use crate::support::{
-    DIRECTORY, Random, budget, dump_all, machine, open, seed, small_options, write_twin_batches,
+    DIRECTORY, Random, budget, dump_all, machine, open, random_plan, seed, small_options,
+    write_twin_batches,
 };
 use crate::workload::Runner;
 
@@ -69,12 +70,7 @@ fn at_every_crash_there_is_a_whole_checkpoint_or_none_and_the_next_attempt_succe
         sim.cut_power_at(sim.op_count() + cut);
         let result = db.checkpoint(CHECKPOINT);
         succeeded += u32::from(result.is_ok());
-        let plan = match random.below(4) {
-            0 => CrashPlan::DropUnsynced,
-            1 => CrashPlan::KeepAll,
-            2 => CrashPlan::ProcessKill,
-            _ => CrashPlan::Random(random.next()),
-        };
+        let plan = random_plan(&mut random);
         let story = format!("seed {seed}, cut {cut}, {plan:?}, {result:?}");
         let after = sim.crash(&plan);
         drop(db);

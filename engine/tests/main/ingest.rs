@@ -12,7 +12,8 @@ use rustlite_io::{CrashPlan, FaultRule, SimFileSystem};
 
 use crate::oracle::{Oracle, Write, default_space};
 use crate::support::{
-    Deadline, Files, Random, Table, budget, dump, machine, open, seed, small_options, with,
+    Deadline, Files, Random, Table, budget, dump, machine, open, random_plan, seed, small_options,
+    with,
 };
 use crate::workload::Runner;
 
@@ -61,12 +62,7 @@ fn at_every_crash_all_of_an_ingest_is_there_or_nothing() {
             succeeded += 1;
             let _ = Runner::new(&db, &mut oracle, cut).run(4);
         }
-        let plan = match random.below(4) {
-            0 => CrashPlan::DropUnsynced,
-            1 => CrashPlan::KeepAll,
-            2 => CrashPlan::ProcessKill,
-            _ => CrashPlan::Random(random.next()),
-        };
+        let plan = random_plan(&mut random);
         let story = format!("seed {seed}, cut {cut}, {plan:?}, {result:?}");
         let after = sim.crash(&plan);
         drop(db);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustlite_engine::{
     Database, Durability, Error, Keyspace, Options, Result, WriteBatch, WriteOptions,
 };
-use rustlite_io::{Clock, FileSystem, SimFileSystem, SystemClock};
+use rustlite_io::{Clock, CrashPlan, FileSystem, SimFileSystem, SystemClock};
 
 /// Where every simulated database lives.
 pub(crate) const DIRECTORY: &str = "/db";
@@ -64,6 +64,16 @@ impl Random {
 
     pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// What a crash leaves behind: one kind as likely as the other.
+pub(crate) fn random_plan(random: &mut Random) -> CrashPlan {
+    match random.below(4) {
+        0 => CrashPlan::DropUnsynced,
+        1 => CrashPlan::KeepAll,
+        2 => CrashPlan::ProcessKill,
+        _ => CrashPlan::Random(random.next()),
     }
 }
 

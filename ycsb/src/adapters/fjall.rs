@@ -88,10 +88,6 @@ impl Store for Fjall {
         self.write(key, value)
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        self.write(key, value)
-    }
-
     fn scan(
         &mut self,
         start: &[u8],

@@ -272,10 +272,6 @@ impl Store for LevelDb {
         self.put(key, value)
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        self.put(key, value)
-    }
-
     fn scan(
         &mut self,
         start: &[u8],

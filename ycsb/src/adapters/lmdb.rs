@@ -92,10 +92,6 @@ impl Store for Lmdb {
         Ok(transaction.commit()?)
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        self.update(key, value)
-    }
-
     fn scan(
         &mut self,
         start: &[u8],

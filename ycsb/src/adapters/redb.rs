@@ -66,10 +66,6 @@ impl Store for Redb {
         self.write(key, value)
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        self.write(key, value)
-    }
-
     fn scan(
         &mut self,
         start: &[u8],

@@ -108,10 +108,6 @@ impl Store for RocksDb {
         Ok(self.database.put_opt(key, value, &self.write)?)
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        Ok(self.database.put_opt(key, value, &self.write)?)
-    }
-
     fn scan(
         &mut self,
         start: &[u8],

@@ -51,10 +51,6 @@ impl Store for RustLite {
         Ok(self.database.put(key, value)?)
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        Ok(self.database.put(key, value)?)
-    }
-
     fn insert_in_flight(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         if self.in_flight.len() >= IN_FLIGHT
             && let Some(oldest) = self.in_flight.pop_front()
