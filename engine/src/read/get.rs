@@ -106,7 +106,7 @@ fn lookup_in_tables<'v>(
         // Most keys are in the last, where most data is: searching its index takes as long as waiting for the filters.
         let block = last.table.find_block(key)?;
         for handle in batch.into_iter().flatten() {
-            let block = if Arc::ptr_eq(handle, last) { Some(block) } else { None };
+            let block = Arc::ptr_eq(handle, last).then_some(block);
             match lookup_in_table(handle, block, key, hash, snapshot)? {
                 Answer::Value(value) => return Ok(Some(Found::Table(handle, value))),
                 Answer::Special(trailer, value) => {
@@ -143,21 +143,17 @@ fn lookup_in_table(
     } else {
         table.range_tombstones().newest_covering(key, snapshot)
     };
-    if !table.may_contain(key, hash) {
-        return Ok(if tombstone.is_some() { Answer::Deleted } else { Answer::Unknown });
-    }
-    let block = match block {
-        Some(block) => block,
-        None => table.find_block(key)?,
-    };
-    if let Some((trailer, value)) = table.get_from(block, key, hash, snapshot)? {
-        return Ok(if !is_live(trailer, tombstone) {
-            Answer::Deleted
-        } else if is_plain(trailer) {
-            Answer::Value(value)
-        } else {
-            Answer::Special(trailer, value)
-        });
+    if table.may_contain(key, hash) {
+        let block = block.map_or_else(|| table.find_block(key), Ok)?;
+        if let Some((trailer, value)) = table.get_from(block, key, hash, snapshot)? {
+            return Ok(if !is_live(trailer, tombstone) {
+                Answer::Deleted
+            } else if is_plain(trailer) {
+                Answer::Value(value)
+            } else {
+                Answer::Special(trailer, value)
+            });
+        }
     }
     Ok(if tombstone.is_some() { Answer::Deleted } else { Answer::Unknown })
 }
