@@ -9,6 +9,7 @@ use rustlite_io::{Clock, FileSystem};
 
 use crate::commit::pipeline::CommitPipeline;
 use crate::compaction::background::CompactionState;
+use crate::compaction::precedence::Precedence;
 use crate::compaction::rate_limiter::RateLimiter;
 use crate::compaction::read_cost::ReadCost;
 use crate::index::registry::Indexes;
@@ -43,6 +44,7 @@ pub(crate) struct Core {
     pub(crate) signals: Arc<Signals>,
     pub(crate) read_cost: Arc<ReadCost>,
     pub(crate) limiter: RateLimiter,
+    pub(crate) precedence: Precedence,
     pub(crate) compactions: Mutex<CompactionState>,
     pub(crate) counters: Counters,
 }

@@ -20,7 +20,6 @@ use crate::index::Verification;
 use crate::key::{KeyspaceId, Sequence};
 use crate::keyspace::{DEFAULT_NAME, Identity, Keyspace};
 use crate::options::{Durability, IoBackend, KeyspaceOptions, Options, WriteOptions};
-use crate::read::view::ViewCell;
 use crate::read::visible::KeyRange;
 use crate::recovery::open::{open, open_in_memory};
 use crate::snapshot::Snapshot;
@@ -409,7 +408,7 @@ impl Handle {
     /// Says that keyspaces were dropped.
     pub(crate) fn dropped(&self) {
         self.drops.fetch_add(1, Ordering::Release);
-        ViewCell::collect();
+        self.core.views.collect();
     }
 
     /// What a batch remembers when it uses a keyspace of this database.
@@ -565,6 +564,7 @@ impl Handle {
         let result = if core.options.read_only { Ok(()) } else { self.settle_data() };
         core.signals.stop();
         core.pipeline.stop_driver();
+        core.pipeline.ahead().stop();
         if let Some(pool) = &core.pool {
             pool.close();
         }

@@ -41,7 +41,11 @@ impl Table {
     /// No memory.
     pub fn insert(&self, key: &[u8], sequence: Sequence, value: &[u8]) -> Result<()> {
         let trailer = Trailer::new(sequence, ValueKind::Put);
-        self.0.insert(key, trailer, value, &mut Splice::default())
+        self.0.insert(key, trailer, value, &mut Splice::default())?;
+        if self.0.wants_upkeep() {
+            self.0.upkeep();
+        }
+        Ok(())
     }
 
     /// Length of the newest value of `key`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustlite_io::LogSync;
 
 use crate::commit::log_writer::FRAME_BYTES_MAX;
+use crate::compaction::precedence::processors;
 use crate::error::{Error, Result};
 use crate::index::IndexKeys;
 use crate::index::extract::Extractors;
@@ -254,7 +255,8 @@ impl Default for Options {
             l0_compaction_trigger: 4,
             l0_slowdown_trigger: 12,
             l0_stop_trigger: 36,
-            background_threads: 2,
+            // One where a second would have to share a processor with a writer.
+            background_threads: processors().saturating_sub(1).clamp(1, 2),
             compaction_bytes_per_second: 0,
             verify_checksums_always: false,
             default_keyspace: KeyspaceOptions::default(),
@@ -322,7 +324,7 @@ impl Options {
         l0_slowdown_trigger: usize;
         /// Overlapping runs in level 0 at which the delay is at its largest. Default: 36.
         l0_stop_trigger: usize;
-        /// Threads for compactions; flushes have one of their own. 1 to 64. Default: 2.
+        /// Threads for compactions; flushes have one of their own. 1 to 64. Default: 2, and 1 where there are only two processors.
         background_threads: usize;
         /// Bound on what compactions write, in bytes a second; 0 for none. Default: 0.
         compaction_bytes_per_second: u64;

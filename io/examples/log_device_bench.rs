@@ -41,7 +41,7 @@ fn main() -> Result<(), Failure> {
 fn measure(fs: &dyn FileSystem, dir: &Path, sync: LogSync, span: Duration) -> Result<(), Failure> {
     fs.create_dir_all(dir)?;
     let path = dir.join("segment");
-    let device = fs.log_device(LogDeviceOptions { sync, lanes: 16 })?;
+    let device = fs.log_device(LogDeviceOptions { sync, ..LogDeviceOptions::default() })?;
     let segment = device.create_segment(&path, SEGMENT_LEN)?;
     println!("{}", device.description());
     for lanes in [1, 4, 8, 16] {

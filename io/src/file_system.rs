@@ -47,6 +47,10 @@ pub trait FileSystem: Send + Sync + Debug + 'static {
     /// A random number, for epochs and identities. Deterministic in the simulator.
     fn random_u64(&self) -> u64;
 
+    /// Has the calling thread step back for good, by so many steps of at most 19 in all: each gives it about a fifth less of a
+    /// processor that others want too. As far as the system knows such a thing.
+    fn lower_priority(&self, _steps: i32) {}
+
     /// Creates a directory and its missing parents. Not durable before the parent's [`sync_dir`](Self::sync_dir).
     fn create_dir_all(&self, path: &Path) -> Result<()>;
 
@@ -161,11 +165,14 @@ pub struct LogDeviceOptions {
     pub sync: LogSync,
     /// The most frames in flight at once (1 to 64).
     pub lanes: usize,
+    /// Most commits will be stores: segments are kept in the page cache, and new ones reserve their space without writing it. Frames
+    /// are possible, and slower, until a segment was used once.
+    pub mostly_stores: bool,
 }
 
 impl Default for LogDeviceOptions {
     fn default() -> Self {
-        Self { sync: LogSync::Auto, lanes: 16 }
+        Self { sync: LogSync::Auto, lanes: 16, mostly_stores: false }
     }
 }
 
@@ -180,8 +187,8 @@ pub trait LogDevice: Send + Sync + Debug {
     /// Makes the lanes, as many as the options asked for. Called once.
     fn lanes(&self) -> Result<Vec<Box<dyn LogLane>>>;
 
-    /// Creates a segment of `len` bytes, all of them really written (zeros) and durable, so that later overwrites change no
-    /// metadata. The directory entry is the caller's to sync. Fails if the file exists.
+    /// Creates a segment of `len` bytes of zeros, durable, all of them really written so that later overwrites change no
+    /// metadata (or only reserved, see [`LogDeviceOptions::mostly_stores`]). The directory entry is the caller's to sync. Fails if the file exists.
     fn create_segment(&self, path: &Path, len: u64) -> Result<Arc<dyn LogSegment>>;
 
     /// Opens an existing segment for overwriting (a recycled one, after its rename).
@@ -203,6 +210,10 @@ pub trait LogSegment: Send + Sync + Debug {
     /// Stores bytes so that they survive the process (a shared mapping, or a plain write): no durability, no system call in
     /// the common case. One caller at a time, and never a range that a frame covers while that frame is in flight.
     fn store(&self, offset: u64, data: &[u8]) -> Result<()>;
+
+    /// Has pages ready for the stores behind `offset`, and gives up those before it, where that makes a difference. For another
+    /// thread than the one that stores: a store finds what it needs or sees to it itself.
+    fn prepare_stores(&self, _offset: u64) {}
 
     /// Makes everything stored before the call durable. May run beside `store` and frames in flight.
     fn sync(&self) -> Result<()>;

@@ -4,6 +4,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::memtable::arena::{Address, Arena, CHUNK_BYTES, SHARED_BYTES_MAX, SLOTS, UNIT_BYTES};
+use crate::memtable::stock::ChunkStock;
 
 /// Allocates, and writes all of it: what overlaps shows up in `assert_kept`.
 fn allocate_and_fill(arena: &Arena, bytes: usize, with: u8) -> Option<(Address, usize, u8)> {
@@ -25,7 +26,7 @@ fn assert_kept(arena: &Arena, made: &[(Address, usize, u8)]) {
 
 fn two_threads(preemptions: Option<usize>, sizes: [&'static [usize]; 2]) {
     crate::model(preemptions, move || {
-        let arena = Arc::new(Arena::new(0));
+        let arena = Arc::new(Arena::new(ChunkStock::new(0).into()));
         let worker = {
             let arena = Arc::clone(&arena);
             thread::spawn(move || {
@@ -60,7 +61,7 @@ fn shared_and_dedicated_slots_stay_apart() {
 #[test]
 fn the_last_slot_goes_to_one_of_two() {
     crate::model(Some(3), || {
-        let arena = Arc::new(Arena::new(0));
+        let arena = Arc::new(Arena::new(ChunkStock::new(0).into()));
         let first = allocate_and_fill(&arena, 8, 7).expect("there is room");
         // One slot is in use, and one is left beside these.
         let filler = allocate_and_fill(&arena, (SLOTS - 2) * CHUNK_BYTES, 8).expect("room");

@@ -6,5 +6,9 @@ pub(crate) mod arena;
 pub(crate) mod fences;
 #[path = "../../engine/src/memtable/link.rs"]
 pub(crate) mod link;
+#[path = "../../engine/src/memtable/pages.rs"]
+pub(crate) mod pages;
 #[path = "../../engine/src/memtable/skiplist.rs"]
 pub(crate) mod skiplist;
+#[path = "../../engine/src/memtable/stock.rs"]
+pub(crate) mod stock;

@@ -7,6 +7,7 @@ use loom::thread;
 use crate::key::{Trailer, ValueKind};
 use crate::memtable::skiplist::check::check_links;
 use crate::memtable::skiplist::{SkipList, Splice};
+use crate::memtable::stock::ChunkStock;
 
 /// A key and the number of levels of its node.
 type Record = (&'static [u8], usize);
@@ -45,7 +46,7 @@ fn threads_insert(
     each: &'static [&[Record]],
 ) {
     crate::model(preemptions, move || {
-        let list = Arc::new(SkipList::new(0).expect("there is memory"));
+        let list = Arc::new(SkipList::new(ChunkStock::new(0).into()).expect("there is memory"));
         let mut splice = Splice::default();
         insert_all(&list, before, &mut splice);
         let workers: Vec<_> = each[1..]

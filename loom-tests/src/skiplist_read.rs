@@ -6,6 +6,7 @@ use loom::thread;
 
 use crate::key::{Trailer, ValueKind};
 use crate::memtable::skiplist::{SkipList, Splice};
+use crate::memtable::stock::ChunkStock;
 
 fn insert(list: &SkipList, key: &[u8], sequence: u64, splice: &mut Splice, height: usize) {
     let trailer = Trailer::new(sequence, ValueKind::Put);
@@ -34,7 +35,7 @@ fn scan(list: &SkipList) -> usize {
 #[test]
 fn a_scan_meets_complete_records_in_order() {
     crate::model(Some(3), || {
-        let list = Arc::new(SkipList::new(0).expect("there is memory"));
+        let list = Arc::new(SkipList::new(ChunkStock::new(0).into()).expect("there is memory"));
         let announced = Arc::new(AtomicUsize::new(0));
         let writer = {
             let (list, announced) = (Arc::clone(&list), Arc::clone(&announced));
@@ -56,7 +57,7 @@ fn a_scan_meets_complete_records_in_order() {
 #[test]
 fn a_search_through_the_upper_level_finds_what_was_announced() {
     crate::model(Some(3), || {
-        let list = Arc::new(SkipList::new(0).expect("there is memory"));
+        let list = Arc::new(SkipList::new(ChunkStock::new(0).into()).expect("there is memory"));
         insert(&list, b"a", 1, &mut Splice::default(), 1);
         let announced = Arc::new(AtomicUsize::new(0));
         let writer = {
@@ -82,7 +83,7 @@ fn a_search_through_the_upper_level_finds_what_was_announced() {
 #[test]
 fn versions_of_one_key_stay_newest_first() {
     crate::model(Some(3), || {
-        let list = Arc::new(SkipList::new(0).expect("there is memory"));
+        let list = Arc::new(SkipList::new(ChunkStock::new(0).into()).expect("there is memory"));
         let writers = [1, 2].map(|sequence| {
             let list = Arc::clone(&list);
             let height = sequence as usize;

@@ -22,6 +22,9 @@ use crate::wal::segment::{Segment, SegmentFile, SegmentPool};
 /// A frame is sealed when it has grown to this many bytes, even if no lane is idle: larger writes gain nothing.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 
+/// After so many bytes of stores, more pages of the segment are asked for.
+const PAGES_STEP: u64 = 64 << 10;
+
 /// One batch on its way into the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewEntry<'a> {
@@ -110,6 +113,8 @@ pub(crate) struct LogWriter {
     /// Older segments, oldest first.
     live: VecDeque<Live>,
     scratch: Vec<u8>,
+    /// Offset in the current segment behind which pages are wanted, once stores have got near the end of those that were asked for.
+    wanted_pages: Option<u64>,
     gathering: Arc<Gathering>,
 }
 
@@ -138,6 +143,7 @@ impl LogWriter {
             sync_waiters: VecDeque::new(),
             live,
             scratch: Vec::new(),
+            wanted_pages: None,
             gathering: Arc::default(),
         }
     }
@@ -218,6 +224,7 @@ impl LogWriter {
             self.stored = self.stored.max(self.durable);
         }
         self.current = Some(Current { start: self.end, segment: next });
+        self.wanted_pages = None;
         Ok(())
     }
 
@@ -292,6 +299,7 @@ impl LogWriter {
         self.scratch.extend_from_slice(entry.payload);
         self.scratch.resize(entry_bytes(entry.payload.len()), 0);
         current.segment.file.store(offset, &self.scratch)?;
+        let stored_to = offset + self.scratch.len() as u64;
         if self.scratch.capacity() > FRAME_BYTES_MAX {
             self.scratch = Vec::new();
         }
@@ -301,12 +309,22 @@ impl LogWriter {
         if !newest_is_current {
             self.dirty.push(Arc::clone(&current.segment.file));
         }
+        if offset / PAGES_STEP != stored_to / PAGES_STEP && self.pool.mostly_stores() {
+            self.wanted_pages = Some(stored_to);
+        }
         self.end = header.end(current.segment.block_bytes());
         self.stored = self.end;
         if entry.sync {
             self.sync_waiters.push_back((entry.ticket, self.end));
         }
         Ok(self.end)
+    }
+
+    /// The segment and the offset behind which stores will soon need pages, each told once.
+    #[inline]
+    pub(crate) fn take_wanted_pages(&mut self) -> Option<(Arc<dyn LogSegment>, u64)> {
+        let offset = self.wanted_pages.take()?;
+        self.current.as_ref().map(|current| (Arc::clone(&current.segment.file), offset))
     }
 
     /// True if a frame could be led at once.

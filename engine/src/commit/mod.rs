@@ -27,8 +27,13 @@
 //! **Futures.** A commit behind a [`future`] has no thread that could lead. It goes through stages 1, 2 and 4 on the caller's thread;
 //! a [`driver`] thread, started with the first of them, leads their frames and syncs.
 //!
+//! **Ahead of need** ([`ahead`]). Memory, log pages and fences that the next commits will use are made ready by a thread, which
+//! commits leave notes for.
+//!
 //! Lock order: commit lock, then the view lock, then leaf locks (segment pool). The publisher has no lock.
 
+pub(crate) mod ahead;
+mod apply;
 pub(crate) mod driver;
 pub(crate) mod future;
 pub(crate) mod gather;

@@ -1,6 +1,5 @@
 //! `CommitPipeline`: the numbered stages of `commit/mod.rs`, as code.
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -8,7 +7,9 @@ use std::time::Duration;
 
 use rustlite_io::Clock;
 
-use crate::batch::{Records, WriteBatch};
+use crate::batch::WriteBatch;
+use crate::commit::ahead::Ahead;
+use crate::commit::apply::apply;
 use crate::commit::driver::DriverSignal;
 use crate::commit::gather::Gathering;
 use crate::commit::log_writer::{LeadFrame, LeadSync, LogWriter, NewEntry, Placement};
@@ -16,10 +17,10 @@ use crate::commit::publish::{Publisher, Ticket, Waiter, Wake};
 use crate::commit::recent::{Admission, CommitCheck, Footprint, RecentWrites};
 use crate::commit::stall::Stall;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{Sequence, Trailer, ValueKind};
+use crate::key::Sequence;
 use crate::kinds::Rules;
 use crate::limits::SEQUENCE_MAX;
-use crate::memtable::{Memtable, Splice};
+use crate::memtable::{Memtable, MemtableMaker};
 use crate::options::Durability;
 use crate::read::view::{FrozenMemtable, View, ViewCell};
 use crate::wal::Lsn;
@@ -56,6 +57,7 @@ pub(crate) struct CommitPipeline {
     pub(super) publisher: Publisher,
     state: Mutex<State>,
     views: Arc<ViewCell>,
+    memtables: MemtableMaker,
     limits: CommitLimits,
     stall: Stall,
     clock: Arc<dyn Clock>,
@@ -72,6 +74,7 @@ pub(crate) struct CommitPipeline {
     /// Wakes the thread that leads for commits behind futures.
     driver: DriverSignal,
     gathering: Arc<Gathering>,
+    ahead: Ahead,
 }
 
 pub(super) struct State {
@@ -95,6 +98,7 @@ pub(crate) struct CommitStart {
     pub(crate) next_sequence: Sequence,
     pub(crate) log: Option<LogWriter>,
     pub(crate) views: Arc<ViewCell>,
+    pub(crate) memtables: MemtableMaker,
     pub(crate) limits: CommitLimits,
     pub(crate) stall: Stall,
     pub(crate) clock: Arc<dyn Clock>,
@@ -155,6 +159,7 @@ impl CommitPipeline {
                 held: false,
             }),
             views: start.views,
+            memtables: start.memtables,
             limits: start.limits,
             stall: start.stall,
             clock: start.clock,
@@ -166,6 +171,7 @@ impl CommitPipeline {
             wake_background: start.wake_background,
             driver: DriverSignal::default(),
             gathering: gathering.unwrap_or_default(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -181,6 +187,11 @@ impl CommitPipeline {
 
     pub(crate) fn stall(&self) -> &Stall {
         &self.stall
+    }
+
+    /// The notes for the thread that prepares what commits need.
+    pub(crate) fn ahead(&self) -> &Ahead {
+        &self.ahead
     }
 
     /// Commits a batch, if its condition holds at the moment when it gets its place in the order. When this returns, the batch is visible
@@ -276,6 +287,9 @@ impl CommitPipeline {
             self.fail(error);
         } else {
             self.publisher.applied(commit.ticket);
+        }
+        if commit.memtable.wants_upkeep() {
+            self.ahead.ask_for_upkeep(&commit.memtable);
         }
         Ok(Some(commit))
     }
@@ -373,7 +387,11 @@ impl CommitPipeline {
                     ticket,
                     sync,
                 };
-                match log.place(&entry)? {
+                let placement = log.place(&entry)?;
+                if let Some((segment, offset)) = log.take_wanted_pages() {
+                    self.ahead.ask_for_pages(segment, offset);
+                }
+                match placement {
                     Placement::Store(lsn) => (if sync { lsn } else { 0 }, sync, !sync, None),
                     Placement::Frame(lsn) => {
                         let leads = waiter == Waiter::Thread && log.has_idle_lane();
@@ -422,7 +440,7 @@ impl CommitPipeline {
 
     /// Replaces the active memtable by a new one, which is returned.
     fn freeze(&self, state: &mut State) -> Result<Arc<Memtable>> {
-        let next = Arc::new(Memtable::new(self.limits.memtable_bytes)?);
+        let next = Arc::new(self.memtables.make()?);
         let log_end = state.log.as_ref().map_or(0, LogWriter::end);
         let last_sequence = state.next_sequence - 1;
         state.memtable_begin = log_end;
@@ -704,27 +722,6 @@ impl CommitPipeline {
         let log = state.log.as_ref();
         (log.map_or(0, LogWriter::end), state.next_sequence, log.map_or(0, LogWriter::live_bytes))
     }
-}
-
-thread_local! {
-    /// Where the thread inserted last: single puts in key order go on from there, as the records of a sorted batch do.
-    static SPLICE: RefCell<Splice> = RefCell::default();
-}
-
-/// Inserts a batch's records.
-pub(crate) fn apply(memtable: &Memtable, batch: &[u8], first: Sequence) -> Result<()> {
-    SPLICE.with_borrow_mut(|splice| {
-        for (sequence, record) in (first..).zip(Records::new(batch)) {
-            let record = record.map_err(|_| Error::internal("a batch does not decode"))?;
-            if record.kind == ValueKind::RangeDelete {
-                memtable.add_range_tombstone(record.key, record.value, sequence);
-            } else {
-                let trailer = Trailer::new(sequence, record.kind);
-                memtable.insert(record.key, trailer, record.value, splice)?;
-            }
-        }
-        Ok(())
-    })
 }
 
 impl std::fmt::Debug for CommitPipeline {

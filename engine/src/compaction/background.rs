@@ -1,6 +1,7 @@
-//! The background threads: one for the log, one for flushes, the rest for compactions.
+//! The background threads: one for the log, one for flushes, one for what commits will need, the rest for compactions.
 //!
-//! Flushes have a thread of their own because writers wait for them; compactions only make writers slower. All threads look for work,
+//! Flushes have a thread of their own because writers wait for them; compactions only make writers slower, and take the processor only
+//! where nobody else wants much of it (writers who are too quick for them are delayed, which is what gives them time). All threads look for work,
 //! and when there is none, sleep until [`Signals`](crate::core::Signals) says that something has changed.
 //!
 //! Failures: a flush or compaction that cannot read or write a table (a full disk, a failing device, no file handles left) loses nothing:
@@ -30,7 +31,7 @@ use crate::key::{KeyspaceId, Sequence};
 use crate::limits::LEVELS;
 use crate::manifest::{Version, VersionEdit};
 use crate::options::Durability;
-use crate::read::view::{FrozenMemtable, View, ViewCell};
+use crate::read::view::{FrozenMemtable, View};
 use crate::read::visible::KeyRange;
 use crate::sstable::{Table, TableMeta};
 use crate::wal::Lsn;
@@ -40,6 +41,12 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// How long to wait before trying again what failed.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// How far threads step back behind writers and readers: so far that the system seldom takes a processor from those, not so far
+/// that writers who use all processors wait for memory, or outrun compactions until they are delayed.
+const FLUSH_STEPS_BACK: i32 = 5;
+const AHEAD_STEPS_BACK: i32 = 5;
+const COMPACTION_STEPS_BACK: i32 = 15;
 
 /// What compactions are under way.
 #[derive(Debug, Default)]
@@ -64,7 +71,8 @@ pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>
     let mut start = |name: String, run: fn(&Core)| {
         start_thread(core, name, move |core| run(core)).map(|thread| threads.push(thread))
     };
-    let mut started = start("rustlite-flush".into(), flush_loop);
+    let mut started = start("rustlite-flush".into(), flush_loop)
+        .and_then(|()| start("rustlite-ahead".into(), ahead_loop));
     if core.pool.is_some() {
         started = started.and_then(|()| start("rustlite-log".into(), log_loop));
     }
@@ -74,6 +82,7 @@ pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>
     }
     if let Err(error) = started {
         core.signals.stop();
+        core.pipeline.ahead().stop();
         threads.into_iter().for_each(|thread| drop(thread.join()));
         return Err(error);
     }
@@ -118,9 +127,16 @@ fn log_loop(core: &Core) {
     }
 }
 
+fn ahead_loop(core: &Core) {
+    core.file_system.lower_priority(AHEAD_STEPS_BACK);
+    core.pipeline.ahead().run();
+}
+
 fn flush_loop(core: &Core) {
+    core.file_system.lower_priority(FLUSH_STEPS_BACK);
     loop {
         let seen = core.signals.generation();
+        core.views.collect();
         if let Err(error) = core.versions.remove_obsolete() {
             tracing::warn!(%error, "an unneeded table could not be removed; trying again later");
         }
@@ -152,6 +168,7 @@ fn flush_loop(core: &Core) {
 
 /// Makes tables of a frozen memtable, and a version of the tables.
 fn flush(core: &Core, frozen: &Arc<FrozenMemtable>) -> Result<()> {
+    let _first = core.precedence.flush();
     let boundaries = core.snapshots.boundaries(|| core.pipeline.visible());
     let retention = Retention::new(boundaries, false, &core.rules);
     let tables = write_tables(&core.output_context(false), frozen, &retention)?;
@@ -175,6 +192,7 @@ fn flush(core: &Core, frozen: &Arc<FrozenMemtable>) -> Result<()> {
 }
 
 fn compaction_loop(core: &Core) {
+    core.file_system.lower_priority(COMPACTION_STEPS_BACK);
     while !core.signals.is_stopping() {
         let seen = core.signals.generation();
         let Some(plan) = core.next_plan() else {
@@ -328,6 +346,7 @@ impl Core {
             retention: &retention,
             threads: (self.options.background_threads / running.max(1)).max(1),
             stop: self.signals.stop_flag(),
+            precedence: &self.precedence,
         };
         let tables = job::run(&context, plan)?;
         let written: u64 = tables.iter().map(NewTable::bytes_written).sum();
@@ -440,7 +459,7 @@ impl Core {
                     self.pipeline.fail(error.clone().context("cannot record a change of tables"));
                 }
             })?;
-        ViewCell::collect();
+        self.views.collect();
         Ok(())
     }
 

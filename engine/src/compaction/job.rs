@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::compaction::output::{NewTable, Output, OutputContext, remove};
 use crate::compaction::plan::Plan;
+use crate::compaction::precedence::{Manners, Precedence};
 use crate::compaction::retention::Retention;
 use crate::cursor::Cursor as _;
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +34,8 @@ pub(crate) struct JobContext<'a> {
     pub(crate) threads: usize,
     /// Set when the database closes.
     pub(crate) stop: &'a AtomicBool,
+    /// Whom to let go first.
+    pub(crate) precedence: &'a Precedence,
 }
 
 /// A part of the key space: inclusive start, exclusive end; `None` is no bound.
@@ -143,6 +146,7 @@ fn merge_part(
         None => merge.seek_to_first()?,
     }
     let mut until_check = RECORDS_PER_CHECK;
+    let mut manners = Manners::default();
     while merge.valid() {
         let key = merge.key();
         if part.to.as_ref().is_some_and(|to| key >= to.as_slice()) {
@@ -156,6 +160,7 @@ fn merge_part(
             if context.stop.load(Ordering::Relaxed) {
                 return Err(Error::new(ErrorKind::Closed, "the database is closing"));
             }
+            context.precedence.give_way(&mut manners);
         }
         merge.next()?;
     }

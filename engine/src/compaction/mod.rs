@@ -6,6 +6,7 @@
 //! * [`job`] carries a plan out: merges its inputs, in parallel over disjoint key ranges where that pays, into new tables.
 //! * [`retention`] is the rule by which flushes and compactions drop versions that no reader can see any more.
 //! * [`output`] cuts the merged records into tables; [`separate`] moves large values out of them.
+//! * [`precedence`] has compactions pause beside a flush where processors are few.
 //! * [`rate_limiter`] bounds what compactions write per second.
 //! * [`background`] owns the threads: one for the log, one for flushes, the rest for compactions.
 //!
@@ -19,6 +20,7 @@ pub(crate) mod job;
 pub(crate) mod output;
 pub(crate) mod picker;
 pub(crate) mod plan;
+pub(crate) mod precedence;
 pub(crate) mod rate_limiter;
 pub(crate) mod read_cost;
 pub(crate) mod retention;

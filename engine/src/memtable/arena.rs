@@ -1,5 +1,5 @@
 //! The memory of one memtable: a lock-free bump allocator over chunks, addressed with 32 bits and
-//! freed as a whole.
+//! freed as a whole. Chunks come from a [`ChunkStock`] and go back to it.
 //!
 //! ```text
 //! address = slot (14 bits) | unit in the chunk (18 bits), a unit is 8 bytes
@@ -29,7 +29,10 @@
 //! - `dedicated_bytes`: relaxed, a statistic.
 
 use std::ptr;
+use std::sync::Arc;
 
+use super::pages::{self, Chunk};
+use super::stock::ChunkStock;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -77,7 +80,7 @@ impl Address {
     }
 }
 
-/// The allocator. Dropping it frees all chunks; the contents are not dropped.
+/// The allocator. Dropping it gives all chunks back to the stock; the contents are not dropped.
 pub(crate) struct Arena {
     directory: Box<[AtomicPtr<u8>; SLOTS]>,
     /// Slots given to large allocations << 40 | units given to small ones.
@@ -85,13 +88,13 @@ pub(crate) struct Arena {
     dedicated_bytes: AtomicUsize,
     /// First slot and length of each large allocation, for freeing them.
     dedicated: Mutex<Vec<(usize, usize)>>,
-    /// Ask the system for huge pages: not worth the clearing for memtables that stay small.
-    huge_pages: bool,
+    /// Where chunks come from and go to.
+    stock: Arc<ChunkStock>,
 }
 
 impl Arena {
-    /// An arena that will probably grow to `capacity_hint` bytes. Takes no memory for contents yet.
-    pub(crate) fn new(capacity_hint: usize) -> Self {
+    /// An arena that gets its chunks from `stock`. Takes no memory for contents yet.
+    pub(crate) fn new(stock: Arc<ChunkStock>) -> Self {
         let directory: Vec<_> = (0..SLOTS).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
         Self {
             directory: directory.into_boxed_slice().try_into().expect("as many slots as asked for"),
@@ -99,8 +102,13 @@ impl Arena {
             reserved: AtomicU64::new(1),
             dedicated_bytes: AtomicUsize::new(0),
             dedicated: Mutex::new(Vec::new()),
-            huge_pages: capacity_hint >= 4 * CHUNK_BYTES,
+            stock,
         }
+    }
+
+    /// The stock of chunks.
+    pub(crate) fn stock(&self) -> &ChunkStock {
+        &self.stock
     }
 
     /// Bytes handed out, with what was lost at the ends of chunks.
@@ -150,7 +158,7 @@ impl Arena {
         let before =
             self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).ok()?;
         let first = SLOTS - (split(before).0 + slots) as usize;
-        let base = pages::allocate(bytes, self.huge_pages)?;
+        let base = pages::allocate(bytes, self.stock.huge_pages())?;
         for index in 0..slots as usize {
             // The slots are this call's alone. Readers learn of the address through an acquire
             // load, see above.
@@ -175,17 +183,17 @@ impl Arena {
 
     #[cold]
     fn make_chunk(&self, slot: usize) -> Option<()> {
-        let fresh = pages::allocate(CHUNK_BYTES, self.huge_pages)?;
+        let chunk = self.stock.take(slot == 0)?.into_raw();
         let exchanged = self.directory[slot].compare_exchange(
             ptr::null_mut(),
-            fresh,
+            chunk,
             Ordering::Release,
             Ordering::Acquire,
         );
         if exchanged.is_err() {
-            // SAFETY: `fresh` came from `allocate` with this length, and the exchange did not
-            // publish it.
-            unsafe { pages::free(fresh, CHUNK_BYTES) };
+            // SAFETY: `chunk` came from `into_raw`, and the exchange did not publish it.
+            let unused = unsafe { Chunk::from_raw(chunk) };
+            unused.into_iter().for_each(|chunk| self.stock.give(chunk));
         }
         Some(())
     }
@@ -210,7 +218,8 @@ impl Drop for Arena {
             }
             // SAFETY: shared slots hold whole chunks of `make_chunk`, and `&mut self` says that
             // nobody uses them.
-            unsafe { pages::free(chunk, CHUNK_BYTES) };
+            let unused = unsafe { Chunk::from_raw(chunk) };
+            unused.into_iter().for_each(|chunk| self.stock.give(chunk));
         }
         let dedicated = self.dedicated.lock().expect("nothing panics under this lock");
         for &(first, bytes) in &*dedicated {
@@ -234,67 +243,6 @@ fn shared_limit(dedicated_slots: u64) -> u64 {
     (SLOTS as u64).saturating_sub(dedicated_slots) << CHUNK_UNITS_LOG2
 }
 
-/// Memory straight from the system: given back at once when a memtable has been flushed.
-#[cfg(not(any(loom, miri)))]
-mod pages {
-    use std::ptr;
-
-    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
-
-    /// Fresh memory, aligned to a page at least.
-    pub(super) fn allocate(bytes: usize, huge_pages: bool) -> Option<*mut u8> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a new private mapping at an address of the kernel's choice touches no existing
-        // memory.
-        let mapped = unsafe { mmap_anonymous(ptr::null_mut(), bytes, protection, flags) };
-        let base = mapped.ok()?;
-        if huge_pages {
-            // SAFETY: the range is the mapping just made; the advice does not change its contents.
-            let advised = unsafe { madvise(base, bytes, Advice::LinuxHugepage) };
-            // A kernel without huge pages refuses, and ordinary pages do as well.
-            let _ = advised;
-        }
-        Some(base.cast())
-    }
-
-    /// Gives memory back.
-    ///
-    /// # Safety
-    /// `base` is from `allocate` with the same length, is freed once, and nobody uses it any more.
-    pub(super) unsafe fn free(base: *mut u8, bytes: usize) {
-        // SAFETY: promised by the caller.
-        let unmapped = unsafe { munmap(base.cast(), bytes) };
-        debug_assert!(unmapped.is_ok(), "munmap of an own mapping failed: {unmapped:?}");
-    }
-}
-
-/// Memory from the global allocator, where a model or the interpreter watches over it.
-#[cfg(any(loom, miri))]
-mod pages {
-    use std::alloc::{Layout, alloc, dealloc};
-
-    use super::UNIT_BYTES;
-
-    /// Fresh memory.
-    pub(super) fn allocate(bytes: usize, _huge_pages: bool) -> Option<*mut u8> {
-        let layout = Layout::from_size_align(bytes, UNIT_BYTES).ok()?;
-        // SAFETY: no allocation of the arena is empty.
-        let base = unsafe { alloc(layout) };
-        (!base.is_null()).then_some(base)
-    }
-
-    /// Gives memory back.
-    ///
-    /// # Safety
-    /// `base` is from `allocate` with the same length, is freed once, and nobody uses it any more.
-    pub(super) unsafe fn free(base: *mut u8, bytes: usize) {
-        let layout = Layout::from_size_align(bytes, UNIT_BYTES).expect("it was allocated so");
-        // SAFETY: promised by the caller.
-        unsafe { dealloc(base, layout) };
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -312,7 +260,7 @@ mod tests {
 
     #[test]
     fn allocations_of_all_sizes_keep_their_contents() {
-        let arena = Arena::new(0);
+        let arena = Arena::new(ChunkStock::new(0).into());
         let sizes = [
             1,
             7,
@@ -341,7 +289,7 @@ mod tests {
 
     #[test]
     fn concurrent_allocations_do_not_overlap() {
-        let arena = Arena::new(0);
+        let arena = Arena::new(ChunkStock::new(0).into());
         let (threads, each) = if cfg!(miri) { (3, 60) } else { (4, 20_000_usize) };
         let made: Vec<_> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads)
@@ -370,7 +318,7 @@ mod tests {
     #[test]
     fn a_full_arena_refuses_and_keeps_what_it_has() {
         // Only address space is used up: memory that nobody touches costs nothing.
-        let arena = Arena::new(0);
+        let arena = Arena::new(ChunkStock::new(0).into());
         let first = arena.allocate(8).expect("there is room");
         fill(&arena, first, 8, 1);
         let half = SLOTS / 2 * CHUNK_BYTES;

@@ -81,17 +81,21 @@ impl FenceIndex {
         self.generations.get(newest)?.get()
     }
 
-    /// True for exactly one caller when the list has grown to `records` and new fences are due.
+    /// True if a list of so many records should have new fences.
     #[inline]
     pub(crate) fn is_due(&self, records: usize) -> bool {
-        let due_at = self.due_at.load(Ordering::Relaxed);
-        records >= due_at && self.claim(due_at, records)
+        records >= self.due_at.load(Ordering::Relaxed)
     }
 
-    #[cold]
-    fn claim(&self, due_at: usize, records: usize) -> bool {
+    /// True for exactly one caller when new fences are due: who makes them.
+    pub(crate) fn claim(&self, records: usize) -> bool {
+        let due_at = self.due_at.load(Ordering::Relaxed);
         let next = records.saturating_add(records / 2);
-        self.due_at.compare_exchange(due_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        records >= due_at
+            && self
+                .due_at
+                .compare_exchange(due_at, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Makes fences the newest generation. A list that outgrows the generations keeps its last.
@@ -129,8 +133,11 @@ mod tests {
         let index = FenceIndex::new();
         assert!(index.current().is_none());
         assert!(!index.is_due(RECORDS_MIN - 1));
+        assert!(!index.claim(RECORDS_MIN - 1));
         assert!(index.is_due(RECORDS_MIN));
+        assert!(index.claim(RECORDS_MIN));
         assert!(!index.is_due(RECORDS_MIN));
+        assert!(!index.claim(RECORDS_MIN));
         index.publish(Fences::new([(&b"k"[..], Address(7))].into_iter()).unwrap());
         assert_eq!(index.current().unwrap().nodes, [Address(7)]);
         assert!(!index.is_due(RECORDS_MIN * 3 / 2 - 1));

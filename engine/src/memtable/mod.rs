@@ -11,17 +11,21 @@ pub(crate) mod arena;
 mod cursor;
 pub(crate) mod fences;
 pub(crate) mod link;
+#[allow(unsafe_code, reason = "owns memory that comes straight from the system")]
+mod pages;
 #[allow(unsafe_code, reason = "lays nodes out in the arena and reads them while others are linked")]
 pub(crate) mod skiplist;
+mod stock;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub(crate) use self::cursor::MemtableCursor;
 pub(crate) use self::skiplist::Splice;
 use self::skiplist::{Position, SkipList};
+use self::stock::ChunkStock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Sequence, Trailer};
 use crate::range_tombstones::RangeTombstones;
@@ -41,6 +45,31 @@ pub(crate) struct Memtable {
     tombstone_count: AtomicUsize,
     tombstone_bytes: AtomicUsize,
     tombstones: RwLock<Tombstones>,
+    /// Set by whoever is told that upkeep is due, until it is done. Relaxed: it only keeps others
+    /// from being told too.
+    upkeep_asked: AtomicBool,
+}
+
+/// Makes the memtables of one database, which pass their memory on to one another.
+#[derive(Clone)]
+pub(crate) struct MemtableMaker(Arc<ChunkStock>);
+
+impl MemtableMaker {
+    /// For memtables that grow to about so many bytes.
+    pub(crate) fn new(memtable_bytes: usize) -> Self {
+        Self(Arc::new(ChunkStock::new(memtable_bytes)))
+    }
+
+    /// An empty memtable.
+    pub(crate) fn make(&self) -> Result<Memtable> {
+        Ok(Memtable {
+            list: SkipList::new(Arc::clone(&self.0)).ok_or_else(no_room)?,
+            tombstone_count: AtomicUsize::new(0),
+            tombstone_bytes: AtomicUsize::new(0),
+            tombstones: RwLock::default(),
+            upkeep_asked: AtomicBool::new(false),
+        })
+    }
 }
 
 /// All range tombstones. A few are loose; the others are in sets, each at least twice as large as
@@ -52,14 +81,10 @@ struct Tombstones {
 }
 
 impl Memtable {
-    /// An empty memtable that will probably grow to `capacity_hint` bytes.
+    /// An empty memtable that passes its memory on to none.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn new(capacity_hint: usize) -> Result<Self> {
-        Ok(Self {
-            list: SkipList::new(capacity_hint).ok_or_else(no_room)?,
-            tombstone_count: AtomicUsize::new(0),
-            tombstone_bytes: AtomicUsize::new(0),
-            tombstones: RwLock::default(),
-        })
+        MemtableMaker::new(capacity_hint).make()
     }
 
     /// Adds a point record. No other record of the memtable has the same key and trailer.
@@ -147,6 +172,19 @@ impl Memtable {
     #[inline]
     pub(crate) fn range_tombstone_count(&self) -> usize {
         self.tombstone_count.load(Ordering::Acquire)
+    }
+
+    /// True if [`upkeep`](Self::upkeep) should be called soon, for speed; only one caller is told.
+    #[inline]
+    pub(crate) fn wants_upkeep(&self) -> bool {
+        self.list.is_due_for_upkeep() && !self.upkeep_asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// Has memory ready for the next inserts, and renews what makes searches quick. Takes up to
+    /// milliseconds, during which others insert and read.
+    pub(crate) fn upkeep(&self) {
+        self.list.upkeep();
+        self.upkeep_asked.store(false, Ordering::Relaxed);
     }
 
     /// Bytes in use, overhead included.

@@ -44,10 +44,12 @@
 use std::cmp::Ordering as KeyOrder;
 use std::marker::PhantomData;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use super::arena::{Address, Arena, UNIT_BYTES};
 use super::fences::{FenceIndex, Fences};
 use super::link::{self, Order};
+use super::stock::ChunkStock;
 use crate::key::Trailer;
 use crate::sync::AccessTracker;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -155,13 +157,13 @@ struct Target<'a> {
 }
 
 impl SkipList {
-    /// An empty list; `None` if there is no memory for it.
-    pub(crate) fn new(capacity_hint: usize) -> Option<Self> {
+    /// An empty list, whose memory comes from `stock`; `None` if there is none.
+    pub(crate) fn new(stock: Arc<ChunkStock>) -> Option<Self> {
         // Not the shim's: the counter belongs to no model and must outlive each.
         static LAST_ID: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let id = LAST_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         let mut list = Self {
-            arena: Arena::new(capacity_hint),
+            arena: Arena::new(stock),
             id: NonZeroU64::new(id)?,
             start: Address::NULL,
             height: AtomicUsize::new(1),
@@ -232,15 +234,26 @@ impl SkipList {
                 }
             }
         }
-        let entries = self.entries.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.fences.is_due(entries) {
-            self.make_fences();
-        }
+        self.entries.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
+    /// True if the list has outgrown its fences, or the stock is low.
+    #[inline]
+    pub(crate) fn is_due_for_upkeep(&self) -> bool {
+        self.fences.is_due(self.entries()) || self.arena.stock().is_low()
+    }
+
+    /// Does what is due. Any number of threads may insert meanwhile.
+    pub(crate) fn upkeep(&self) {
+        self.arena.stock().refill();
+        let entries = self.entries();
+        if self.fences.is_due(entries) && self.fences.claim(entries) {
+            self.make_fences();
+        }
+    }
+
     /// Makes an array of the nodes that are linked at the level of the fences now.
-    #[cold]
     fn make_fences(&self) {
         let follow = |at: Address| {
             let next = link::address(self.node(at).follow(FENCE_LEVEL));

@@ -102,13 +102,14 @@ impl std::fmt::Debug for View {
 /// The current view.
 pub(crate) struct ViewCell {
     current: Atomic<Arc<View>>,
-    /// Serialises replacements.
-    writer: Mutex<()>,
+    /// Serialises replacements. Holds the views that were replaced, so that it is a background thread that gives up their memtables and
+    /// tables, and not the reader or writer who happens to be the last to use one.
+    replaced: Mutex<Vec<Arc<View>>>,
 }
 
 impl ViewCell {
     pub(crate) fn new(view: View) -> Self {
-        Self { current: Atomic::new(Arc::new(view)), writer: Mutex::new(()) }
+        Self { current: Atomic::new(Arc::new(view)), replaced: Mutex::default() }
     }
 
     /// Runs `read` on the current view. Nothing of the view may outlive the call, which the borrow ensures.
@@ -129,22 +130,33 @@ impl ViewCell {
 
     /// Replaces the view by what `change` makes of it.
     pub(crate) fn update(&self, change: impl FnOnce(&View) -> View) {
-        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
         let guard = epoch::pin();
         // Acquire, although only writers store: the previous one may have been another thread.
         let shared = self.current.load(Ordering::Acquire, &guard);
         // SAFETY: never null, and kept alive by the guard.
         let old = unsafe { shared.deref() };
         let next = Owned::new(Arc::new(change(old)));
+        replaced.push(Arc::clone(old));
         let old = self.current.swap(next, Ordering::AcqRel, &guard);
         // SAFETY: `old` is no longer reachable through the cell, and was swapped out exactly once.
         unsafe { guard.defer_destroy(old) };
         guard.flush();
     }
 
-    /// Helps the epochs along, so that replaced views (and the memtables and files they hold) go away soon even if no reader comes
-    /// by. Called by background threads after they have changed the view.
-    pub(crate) fn collect() {
+    /// Gives up the replaced views that nobody uses any more, with the memtables and files that they hold. Called by background threads
+    /// after they have changed the view, and from time to time: that may take milliseconds.
+    pub(crate) fn collect(&self) {
+        Self::advance();
+        let unused: Vec<_> = {
+            let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+            replaced.extract_if(.., |view| Arc::strong_count(view) == 1).collect()
+        };
+        drop(unused);
+    }
+
+    /// Helps the epochs along, so that the references of the cell to replaced views go away even if no reader comes by.
+    fn advance() {
         for _ in 0..4 {
             epoch::pin().flush();
         }
@@ -156,7 +168,7 @@ impl Drop for ViewCell {
         let cell = std::mem::replace(&mut self.current, Atomic::null());
         // SAFETY: `&mut self` proves that no reader is left, and the pointer is never null while the cell lives.
         drop(unsafe { cell.into_owned() });
-        Self::collect();
+        Self::advance();
     }
 }
 

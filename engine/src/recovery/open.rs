@@ -9,6 +9,7 @@ use crate::commit::log_writer::LogWriter;
 use crate::commit::pipeline::{CommitLimits, CommitPipeline, CommitStart};
 use crate::commit::stall::{Limits, Stall};
 use crate::compaction::background::{CompactionState, background_threads};
+use crate::compaction::precedence::{Precedence, processors};
 use crate::compaction::rate_limiter::RateLimiter;
 use crate::compaction::read_cost::ReadCost;
 use crate::core::{Core, Counters, Signals};
@@ -20,8 +21,8 @@ use crate::index::registry::Indexes;
 use crate::kinds::Rules;
 use crate::manifest::edit::KeyspaceDescriptor;
 use crate::manifest::{DirectoryContent, LiveFiles, ManifestReader, VersionSet};
-use crate::memtable::Memtable;
-use crate::options::Options;
+use crate::memtable::MemtableMaker;
+use crate::options::{Durability, Options};
 use crate::read::snapshot::SnapshotList;
 use crate::read::view::{View, ViewCell};
 use crate::recovery::replay::{Replayed, replay_log, settle_log, sync_log_files};
@@ -87,14 +88,16 @@ pub(crate) fn open(
         sync_log_files(&*file_system, directory)?;
     }
     versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));
-    let replayed = replay_log(&env, &versions, &rules, &options, writable)?;
+    let memtables = MemtableMaker::new(options.memtable_bytes);
+    let replayed = replay_log(&env, &versions, &rules, (&options, &memtables), writable)?;
     if writable {
         settle_log(&*file_system, directory, &replayed.tail)?;
         // Last, because the log may show that the manifest has lost its end, and then nothing must be thrown away.
         versions.remove_orphans()?;
     }
     report(directory, &replayed);
-    assemble(Parts { env, options, versions, rules, signals, lock, replayed: Some(replayed) })
+    let replayed = Some(replayed);
+    assemble(Parts { env, options, versions, rules, signals, memtables, lock, replayed })
 }
 
 /// Opens a database that lives in memory only.
@@ -119,7 +122,9 @@ pub(crate) fn open_in_memory(options: Options) -> Result<Database> {
         verify_always: options.verify_checksums_always,
     };
     versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));
-    assemble(Parts { env, options, versions, rules, signals, lock: None, replayed: None })
+    let memtables = MemtableMaker::new(options.memtable_bytes);
+    let (lock, replayed) = (None, None);
+    assemble(Parts { env, options, versions, rules, signals, memtables, lock, replayed })
 }
 
 /// What a writer needs: without its operator, a keyspace would silently become something that nobody can read.
@@ -234,6 +239,7 @@ struct Parts {
     versions: VersionSet,
     rules: Arc<Rules>,
     signals: Arc<Signals>,
+    memtables: MemtableMaker,
     lock: Option<Box<dyn FileLock>>,
     /// `None` for a database in memory.
     replayed: Option<Replayed>,
@@ -241,7 +247,7 @@ struct Parts {
 
 /// Puts the parts together and starts the threads.
 fn assemble(parts: Parts) -> Result<Database> {
-    let Parts { env, options, versions, rules, signals, lock, replayed } = parts;
+    let Parts { env, options, versions, rules, signals, memtables, lock, replayed } = parts;
     let clock = env.fs.clock();
     let versions = Arc::new(versions);
     let log = match &replayed {
@@ -253,7 +259,7 @@ fn assemble(parts: Parts) -> Result<Database> {
     let (pool, log) = log.unzip();
     let replayed = match replayed {
         Some(replayed) => replayed,
-        None => nothing_replayed(&options)?,
+        None => nothing_replayed(&memtables)?,
     };
     let read_cost = Arc::new(ReadCost::new(&signals));
     let view = View::new(
@@ -270,6 +276,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         next_sequence: replayed.next_sequence,
         log,
         views: Arc::clone(&views),
+        memtables,
         limits: commit_limits(&options),
         stall: Stall::new(stall_limits(&options)),
         clock: Arc::clone(&clock),
@@ -287,6 +294,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         file_system: Arc::clone(&env.fs),
         directory: env.directory.clone(),
         limiter: RateLimiter::new(options.compaction_bytes_per_second, Arc::clone(&clock)),
+        precedence: Precedence::new(options.background_threads, processors()),
         locks: LockTable::new(Arc::clone(&clock)),
         indexes,
         clock,
@@ -327,10 +335,10 @@ fn stall_limits(options: &Options) -> Limits {
     }
 }
 
-fn nothing_replayed(options: &Options) -> Result<Replayed> {
+fn nothing_replayed(memtables: &MemtableMaker) -> Result<Replayed> {
     Ok(Replayed {
         tail: LogTail::default(),
-        active: Arc::new(Memtable::new(options.memtable_bytes)?),
+        active: Arc::new(memtables.make()?),
         frozen: Vec::new(),
         active_begin: 0,
         next_sequence: 1,
@@ -344,8 +352,10 @@ fn start_log(
     versions: &Arc<VersionSet>,
     tail: &LogTail,
 ) -> Result<(Arc<SegmentPool>, LogWriter)> {
+    let mostly_stores = options.durability != Durability::Sync;
     let device = env.fs.log_device(LogDeviceOptions {
         sync: options.log_sync,
+        mostly_stores,
         // One more for segment headers, which are written beside frames.
         lanes: options.log_frames_in_flight + 1,
     })?;
@@ -362,6 +372,7 @@ fn start_log(
         segment_bytes: options.log_segment_bytes,
         log_bytes_max: options.log_bytes_max,
         registry,
+        mostly_stores,
         lane,
         spares: spare_segments(&*env.fs, &env.directory)?,
         largest_bytes: all.map(|segment| segment.file_bytes).max().unwrap_or(0),

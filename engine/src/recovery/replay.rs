@@ -15,7 +15,7 @@ use crate::file_name::FileName;
 use crate::key::{KeyspaceId, Sequence, Trailer, ValueKind};
 use crate::kinds::Rules;
 use crate::manifest::{VersionEdit, VersionSet};
-use crate::memtable::{Memtable, Splice};
+use crate::memtable::{Memtable, MemtableMaker, Splice};
 use crate::options::Options;
 use crate::read::view::FrozenMemtable;
 use crate::sstable::{Table, TableEnv};
@@ -81,7 +81,7 @@ pub(crate) fn replay_log(
     env: &TableEnv,
     versions: &VersionSet,
     rules: &Arc<Rules>,
-    options: &Options,
+    (options, memtables): (&Options, &MemtableMaker),
     writable: bool,
 ) -> Result<Replayed> {
     let start = versions.log_start();
@@ -90,10 +90,11 @@ pub(crate) fn replay_log(
         versions,
         rules,
         options,
+        memtables,
         writable,
         keyspaces: versions.keyspaces().iter().map(|keyspace| keyspace.id).collect(),
         next_keyspace: versions.next_keyspace(),
-        active: Arc::new(Memtable::new(options.memtable_bytes)?),
+        active: Arc::new(memtables.make()?),
         active_begin: start,
         frozen: Vec::new(),
         last_sequence: versions.last_sequence(),
@@ -119,6 +120,7 @@ struct Target<'a> {
     versions: &'a VersionSet,
     rules: &'a Arc<Rules>,
     options: &'a Options,
+    memtables: &'a MemtableMaker,
     writable: bool,
     keyspaces: HashSet<KeyspaceId>,
     /// No keyspace has had this id or a larger one.
@@ -135,7 +137,7 @@ impl Target<'_> {
         if self.active.memory_usage() < self.options.memtable_bytes || self.active.is_empty() {
             return Ok(());
         }
-        let next = Memtable::new(self.options.memtable_bytes)?;
+        let next = self.memtables.make()?;
         let full = Arc::new(FrozenMemtable {
             memtable: std::mem::replace(&mut self.active, Arc::new(next)),
             last_sequence: self.last_sequence,
@@ -184,6 +186,9 @@ impl Target<'_> {
             return Err(malformed("the batch has another number of records than its header"));
         }
         self.last_sequence = header.sequence + u64::from(count).saturating_sub(1);
+        if self.active.wants_upkeep() {
+            self.active.upkeep();
+        }
         Ok(())
     }
 }

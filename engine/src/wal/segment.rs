@@ -152,6 +152,7 @@ pub(crate) struct SegmentPool {
     /// Most retired segments kept for recycling.
     spares_max: usize,
     registry: Arc<dyn SegmentRegistry>,
+    mostly_stores: bool,
     state: Mutex<State>,
     /// Signalled when a segment was taken, when one became ready, and at close.
     changed: Condvar,
@@ -183,6 +184,8 @@ pub(crate) struct PoolConfig {
     pub(crate) segment_bytes: u64,
     pub(crate) log_bytes_max: u64,
     pub(crate) registry: Arc<dyn SegmentRegistry>,
+    /// Most commits will be stores.
+    pub(crate) mostly_stores: bool,
     /// Writes segment headers.
     pub(crate) lane: Box<dyn LogLane>,
     /// Size of the largest segment that the directory has already; 0 for none.
@@ -202,6 +205,7 @@ impl SegmentPool {
             segment_bytes: config.segment_bytes,
             spares_max: (config.log_bytes_max / config.segment_bytes) as usize,
             registry: config.registry,
+            mostly_stores: config.mostly_stores,
             state: Mutex::new(State {
                 ready: VecDeque::new(),
                 unused: Vec::new(),
@@ -218,6 +222,11 @@ impl SegmentPool {
 
     pub(crate) fn device(&self) -> &Arc<dyn LogDevice> {
         &self.device
+    }
+
+    /// True if most commits are stores, so that it pays to have pages ready for them.
+    pub(crate) fn mostly_stores(&self) -> bool {
+        self.mostly_stores
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -350,6 +359,9 @@ impl SegmentPool {
         self.file_system.sync_dir(&self.directory)?;
         // Should this fail, the file stays: nobody knows whether the manifest names it.
         self.registry.add(number)?;
+        if self.mostly_stores {
+            file.prepare_stores(file.block_size() as u64);
+        }
         Ok(Segment { number, file, seed: Seed::new(self.database_id, number) })
     }
 

@@ -69,6 +69,25 @@ impl StoreMap {
         let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
     }
 
+    /// Takes the pages of `range` out of the map. What was stored to them stays in the file's cache.
+    pub(super) fn release(&self, range: Range<usize>) {
+        if range.is_empty() {
+            return;
+        }
+        debug_assert!(range.end <= self.map.len());
+        // SAFETY: for a shared map of a file this only drops the pages' places in the page table; no
+        // content is lost, and no reference into the map exists.
+        let advised = unsafe {
+            self.map.unchecked_advise_range(
+                memmap2::UncheckedAdvice::DontNeed,
+                range.start,
+                range.len(),
+            )
+        };
+        // If not, they stay mapped until the segment is closed.
+        let _ = advised;
+    }
+
     /// Copies `data` to `offset`. One caller at a time, and the range was populated.
     pub(super) fn copy_in(&self, offset: usize, data: &[u8]) {
         let end = offset.checked_add(data.len()).expect("a range of memory");

@@ -92,6 +92,11 @@ impl FileSystem for RealFileSystem {
         }
     }
 
+    fn lower_priority(&self, steps: i32) {
+        // Of the calling thread alone, on Linux. Refused in some sandboxes, and then things are as they were.
+        let _ = rustix::process::nice(steps);
+    }
+
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         std::fs::DirBuilder::new()
             .recursive(true)

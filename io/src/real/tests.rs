@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
-use crate::file_system::LogSync;
 
 /// A file system of each backend, with a directory on disk and one in memory where they exist.
 pub(super) fn worlds() -> Vec<(Arc<RealFileSystem>, tempfile::TempDir)> {
@@ -294,9 +293,9 @@ fn random_numbers_differ_and_the_description_names_the_backend() {
         assert_ne!(fs.random_u64(), fs.random_u64());
         let word = if fs.backend() == Backend::Uring { "io_uring" } else { "plain system calls" };
         assert!(fs.description().contains(word), "{}", fs.description());
-        let options = LogDeviceOptions { sync: LogSync::Auto, lanes: 65 };
+        let options = LogDeviceOptions { lanes: 65, ..LogDeviceOptions::default() };
         assert_eq!(fs.log_device(options).unwrap_err().kind(), ErrorKind::InvalidInput);
-        let none = LogDeviceOptions { sync: LogSync::Auto, lanes: 0 };
+        let none = LogDeviceOptions { lanes: 0, ..LogDeviceOptions::default() };
         assert!(fs.log_device(none).is_err());
     }
 }

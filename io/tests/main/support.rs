@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustlite_io::{
-    AlignedBuffer, Backend, FileSystem, LogDeviceOptions, LogSync, RealFileSystem, SimFileSystem,
+    AlignedBuffer, Backend, FileSystem, LogDeviceOptions, RealFileSystem, SimFileSystem,
 };
 
 /// Makes the second path a symbolic link to the first.
@@ -113,7 +113,7 @@ pub(crate) fn frame(len: usize, fill: u8) -> AlignedBuffer {
 }
 
 pub(crate) fn log_options(lanes: usize) -> LogDeviceOptions {
-    LogDeviceOptions { sync: LogSync::Auto, lanes }
+    LogDeviceOptions { lanes, ..LogDeviceOptions::default() }
 }
 
 /// The whole content of a file, through the contract.

@@ -56,6 +56,7 @@ impl Fixture {
             segment_bytes: SEGMENT,
             log_bytes_max: 4 * SEGMENT,
             registry: Arc::new(Numbers(AtomicU64::new(1))),
+            mostly_stores: false,
             lane: all.pop().unwrap(),
             largest_bytes: 0,
             spares: Vec::new(),

@@ -13,8 +13,8 @@ fn trailer(sequence: u64) -> Trailer {
 fn random_inserts_with_reused_and_fresh_paths_keep_every_link_true() {
     let mut random = Random::from_environment();
     let count = if cfg!(miri) { 60 } else { 20_000 };
-    let list = SkipList::new(0).expect("there is memory");
-    let other = SkipList::new(0).expect("there is memory");
+    let list = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
+    let other = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
     let mut splice = Splice::default();
     for sequence in 1..=count {
         match random.below(20) {
@@ -50,7 +50,7 @@ fn bringing_in_any_keys_changes_nothing_and_comes_to_an_end() {
 fn sorted_and_reversed_runs_keep_every_link_true() {
     let mut random = Random::from_environment();
     let (runs, length) = if cfg!(miri) { (3, 15) } else { (60, 200) };
-    let list = SkipList::new(0).expect("there is memory");
+    let list = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
     let mut sequence = 0;
     let mut splice = Splice::default();
     for _ in 0..runs {
@@ -69,7 +69,7 @@ fn sorted_and_reversed_runs_keep_every_link_true() {
 
 #[test]
 fn concurrent_inserts_of_neighbours_keep_every_link_true() {
-    let list = SkipList::new(0).expect("there is memory");
+    let list = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
     let (threads, each) = if cfg!(miri) { (3, 12) } else { (4, 8_000_u64) };
     std::thread::scope(|scope| {
         for thread in 0..threads {
@@ -102,7 +102,7 @@ fn concurrent_inserts_of_neighbours_keep_every_link_true() {
 #[test]
 #[cfg_attr(miri, ignore = "compares megabytes, byte by byte there")]
 fn keys_that_share_more_than_a_link_can_say_are_ordered() {
-    let list = SkipList::new(0).expect("there is memory");
+    let list = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
     let mut splice = Splice::default();
     let shared = 65_530;
     let ends: Vec<Vec<u8>> = (0..12)
@@ -137,7 +137,7 @@ fn heights_halve_from_level_to_level() {
 fn one_path_through_keys_in_no_order_is_never_followed_where_it_is_wide() {
     let mut random = Random::from_environment();
     let count = if cfg!(miri) { 200 } else { 30_000 };
-    let list = SkipList::new(0).expect("there is memory");
+    let list = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
     let mut splice = Splice::default();
     for sequence in 1..=count {
         // Enough different keys that fences are made, and now and then a neighbour of the last one.
@@ -145,6 +145,9 @@ fn one_path_through_keys_in_no_order_is_never_followed_where_it_is_wide() {
         for near in 0..=random.below(4) / 3 {
             let key = (number + near).to_be_bytes();
             list.insert(&key, trailer(2 * sequence + near), b"", &mut splice).unwrap();
+        }
+        if list.is_due_for_upkeep() {
+            list.upkeep();
         }
     }
     assert!(list.fences.current().is_some(), "the list is large enough for fences");

@@ -92,13 +92,13 @@ impl LogDevice for Device {
     }
 
     fn create_segment(&self, path: &Path, len: u64) -> Result<Arc<dyn LogSegment>> {
-        let (segment, geometry) = Segment::create(path, len, self.options.sync)?;
+        let (segment, geometry) = Segment::create(path, len, &self.options)?;
         self.learn(&geometry);
         Ok(Arc::new(segment))
     }
 
     fn open_segment(&self, path: &Path) -> Result<Arc<dyn LogSegment>> {
-        let (segment, geometry) = Segment::open(path, self.options.sync)?;
+        let (segment, geometry) = Segment::open(path, &self.options)?;
         self.learn(&geometry);
         Ok(Arc::new(segment))
     }

@@ -21,7 +21,7 @@ use super::geometry::{self, Geometry};
 use super::stores::Stores;
 use crate::buffer::AlignedBuffer;
 use crate::error::Result;
-use crate::file_system::{LogSegment, LogSync};
+use crate::file_system::{LogDeviceOptions, LogSegment, LogSync};
 
 /// Bytes per write while a new segment is filled with zeros.
 const FILL_LEN: usize = 1 << 20;
@@ -40,13 +40,18 @@ pub(super) struct Segment {
 
 impl Segment {
     /// Creates a segment, leaving nothing behind if that fails.
-    pub(super) fn create(path: &Path, len: u64, wish: LogSync) -> Result<(Self, Geometry)> {
+    pub(super) fn create(
+        path: &Path,
+        len: u64,
+        options: &LogDeviceOptions,
+    ) -> Result<(Self, Geometry)> {
         let buffered = open::create(path)?;
-        let created = geometry::negotiate(path, &buffered, wish).and_then(|mut geometry| {
-            check_len(path, len, geometry.block_len)?;
-            fill(path, &buffered, len, &mut geometry, wish)?;
-            Ok(geometry)
-        });
+        let created =
+            geometry::negotiate(path, &buffered, options.sync).and_then(|mut geometry| {
+                check_len(path, len, geometry.block_len)?;
+                fill(path, &buffered, len, &mut geometry, options)?;
+                Ok(geometry)
+            });
         match created {
             Ok(geometry) => Ok((Self::new(path, len, buffered, &geometry), geometry)),
             Err(error) => {
@@ -59,14 +64,17 @@ impl Segment {
     }
 
     /// Opens an existing segment.
-    pub(super) fn open(path: &Path, wish: LogSync) -> Result<(Self, Geometry)> {
+    pub(super) fn open(path: &Path, options: &LogDeviceOptions) -> Result<(Self, Geometry)> {
         let buffered = open::open_regular(path, OFlags::RDWR)?;
-        let geometry = geometry::negotiate(path, &buffered, wish)?;
+        let geometry = geometry::negotiate(path, &buffered, options.sync)?;
         let len = descriptor_len(&buffered).map_err(|errno| fail("examine", path, errno))?;
         check_len(path, len, geometry.block_len)?;
-        // What readers of its former life left in the page cache is of no use; frames would have to
-        // drop it piece by piece.
-        let _ = rustix::fs::fadvise(&buffered, 0, None, rustix::fs::Advice::DontNeed);
+        if !options.mostly_stores {
+            // What readers of its former life left in the page cache is of no use; frames would
+            // have to drop it piece by piece. Stores need those very pages, and what they overwrite
+            // before it was written back is never written at all.
+            let _ = rustix::fs::fadvise(&buffered, 0, None, rustix::fs::Advice::DontNeed);
+        }
         Ok((Self::new(path, len, buffered, &geometry), geometry))
     }
 
@@ -144,23 +152,25 @@ fn check_len(path: &Path, len: u64, block_len: usize) -> Result<()> {
     Err(refuse("use", path, io::ErrorKind::InvalidInput, why))
 }
 
-/// Writes zeros to every block. Space that is only reserved would not do: the first write into it
-/// changes metadata, and the kernel's fast path for durable direct writes is closed to it.
+/// Writes zeros to every block. Space that is only reserved would not do for frames: the first write
+/// into it changes metadata, and the kernel's fast path for durable direct writes is closed to it.
+/// For stores it does, as they are written back later and all at once.
 fn fill(
     path: &Path,
     buffered: &OwnedFd,
     len: u64,
     geometry: &mut Geometry,
-    wish: LogSync,
+    options: &LogDeviceOptions,
 ) -> Result<()> {
     // Reserving first keeps the segment in one piece on the medium, and finds out at once that it
     // does not fit.
-    match rustix::io::retry_on_intr(|| {
+    let reserved = match rustix::io::retry_on_intr(|| {
         rustix::fs::fallocate(buffered, FallocateFlags::empty(), 0, len)
     }) {
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        Ok(()) => true,
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => false,
         Err(errno) => return Err(fail("reserve space for", path, errno).at(0, len as usize)),
-    }
+    };
     let mut zeros = AlignedBuffer::with_capacity(FILL_LEN);
     zeros.resize(FILL_LEN);
     if let Ok(direct) = &geometry.direct {
@@ -171,7 +181,7 @@ fn fill(
             Ok(()) => {}
             Err(errno @ (Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS)) => {
                 let why = io::Error::from(errno).to_string();
-                if wish == LogSync::Direct {
+                if options.sync == LogSync::Direct {
                     return Err(geometry::no_direct_io(path, &why));
                 }
                 geometry.direct = Err(why);
@@ -181,7 +191,7 @@ fn fill(
     }
     // Past the page cache where possible, so that the first frames find no pages to drop.
     let fd = geometry.direct.as_ref().map_or(buffered, |direct| direct);
-    let mut offset = 0;
+    let mut offset = if reserved && options.mostly_stores { len } else { 0 };
     while offset < len {
         let piece = &zeros[..FILL_LEN.min(usize::try_from(len - offset).unwrap_or(FILL_LEN))];
         write_full(fd, offset, piece, ReadWriteFlags::empty())
@@ -213,6 +223,10 @@ impl LogSegment for Segment {
         self.stores
             .store(&self.buffered, offset, data)
             .map_err(|errno| fail("store to", &self.path, errno).at(offset, data.len()))
+    }
+
+    fn prepare_stores(&self, offset: u64) {
+        self.stores.prepare(&self.buffered, offset);
     }
 
     fn sync(&self) -> Result<()> {

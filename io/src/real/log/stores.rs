@@ -37,9 +37,18 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::super::file::write_full;
 use super::super::map::StoreMap;
 
-/// How far ahead of a store the window reaches at first, and at most.
+/// How far ahead of a store the window reaches at first, and at most, where the store itself has to
+/// move it and others wait.
 const AHEAD_MIN: u64 = 16 << 10;
-const AHEAD_MAX: u64 = 1 << 20;
+const AHEAD_MAX: u64 = 128 << 10;
+
+/// How far ahead of the stores pages are brought into the cache.
+const READ_AHEAD: u64 = 1 << 20;
+
+/// How far ahead of the stores another thread moves the window's end, and in what pieces: a frame
+/// may have to wait for one.
+const PREPARED: u64 = 1 << 20;
+const PIECE: u64 = 128 << 10;
 
 /// Where the stores of one segment go.
 pub(super) struct Stores {
@@ -109,6 +118,45 @@ impl Stores {
         Ok(())
     }
 
+    /// Moves the window's end ahead of stores that have come to `offset`, and gives up the pages
+    /// that they have left behind: those stay in the cache and need no place in the map.
+    ///
+    /// For another thread than the one that stores. Where a store or a frame has moved the window
+    /// elsewhere, nothing happens.
+    pub(super) fn prepare(&self, fd: &OwnedFd, offset: u64) {
+        let Some(map) = self.map.get_or_init(|| self.make_map(fd)) else { return };
+        let first = offset - offset % self.page_len;
+        while self.prepare_piece(map, first) {}
+    }
+
+    /// One step of `prepare`: true if another one may be needed.
+    fn prepare_piece(&self, map: &StoreMap, first: u64) -> bool {
+        let mut state = self.lock();
+        let mut window = self.window();
+        if window.is_empty() && state.ahead == 0 && state.frames.is_empty() {
+            window = first..first;
+        }
+        if !(window.start..=window.end).contains(&first) {
+            return false;
+        }
+        let frames = state.frames.iter().map(|frame| frame.start);
+        let limit = frames.filter(|&start| start >= window.end).min().unwrap_or(self.len);
+        let end = (window.end + PIECE).min(first + PREPARED).min(limit);
+        if end <= window.end {
+            map.release(window.start as usize..first as usize);
+            self.set_window(first..window.end);
+            return false;
+        }
+        // Should it fail, the store that needs the page will find out why.
+        if map.populate(window.end as usize..end as usize).is_err() {
+            return false;
+        }
+        self.set_window(window.start..end);
+        // A store that finds its page missing all the same need not begin with small steps.
+        state.ahead = AHEAD_MAX;
+        true
+    }
+
     /// Enters a frame that is about to be submitted. Everything said above hangs on calling this
     /// first.
     pub(super) fn frame_begins(&self, frame: Range<u64>) {
@@ -176,7 +224,7 @@ impl Stores {
         if state.ahead == AHEAD_MAX {
             // No frame has come for long: have the pages of the next window ready. They are clean,
             // so a frame that comes after all only has to drop them.
-            map.read_ahead(end as usize..(end + AHEAD_MAX).min(limit) as usize);
+            map.read_ahead(end as usize..(end + READ_AHEAD).min(limit) as usize);
         }
         state.ahead = (state.ahead * 2).clamp(AHEAD_MIN, AHEAD_MAX);
         Ok(())

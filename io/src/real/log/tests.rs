@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
@@ -16,12 +16,16 @@ use crate::file_system::{
 
 const MIB: u64 = 1 << 20;
 
-/// Every device that can be had: both backends, disk and memory, direct and flushed.
+/// Every device that can be had: both backends, disk and memory, direct and flushed, for frames and
+/// for stores.
 fn devices() -> Vec<(Arc<dyn LogDevice>, Arc<RealFileSystem>, tempfile::TempDir)> {
     let mut devices = Vec::new();
-    for sync in [LogSync::Auto, LogSync::Flush] {
+    for (sync, mostly_stores) in
+        [(LogSync::Auto, false), (LogSync::Auto, true), (LogSync::Flush, false)]
+    {
         for (fs, dir) in worlds() {
-            let device = fs.log_device(LogDeviceOptions { sync, lanes: 16 }).unwrap();
+            let options = LogDeviceOptions { sync, mostly_stores, ..LogDeviceOptions::default() };
+            let device = fs.log_device(options).unwrap();
             devices.push((device, fs, dir));
         }
     }
@@ -58,7 +62,7 @@ fn from_medium(path: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn a_new_segment_is_zeros_really_written() {
+fn a_new_segment_is_zeros_without_holes() {
     use std::os::unix::fs::MetadataExt;
     for (device, _, dir) in devices() {
         let path = dir.path().join("segment");
@@ -94,11 +98,13 @@ fn direct_on_a_file_system_without_it_is_a_clear_error_and_auto_flushes() {
     let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
     for (fs, _) in worlds() {
         let path = dir.path().join("segment");
-        let insist = LogDeviceOptions { sync: LogSync::Direct, lanes: 1 };
+        let insist =
+            LogDeviceOptions { sync: LogSync::Direct, lanes: 1, ..LogDeviceOptions::default() };
         let error = fs.log_device(insist).unwrap().create_segment(&path, MIB).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("direct"), "{error}");
-        let device = fs.log_device(LogDeviceOptions { sync: LogSync::Auto, lanes: 1 }).unwrap();
+        let device =
+            fs.log_device(LogDeviceOptions { lanes: 1, ..LogDeviceOptions::default() }).unwrap();
         let segment = device.create_segment(&path, MIB).unwrap();
         assert!(device.description().contains("fdatasync"), "{}", device.description());
         run(&mut device.lanes().unwrap()[0], &segment, 0, 1);
@@ -239,6 +245,56 @@ fn a_recycled_segment_takes_frames_after_readers_filled_the_page_cache() {
     }
 }
 
+/// A thread that has pages ready for the stores of another, whose position it is told. It ends when
+/// that is the largest number.
+fn prepare_beside(segment: &Arc<dyn LogSegment>) -> (Arc<AtomicU64>, std::thread::JoinHandle<()>) {
+    let position = Arc::new(AtomicU64::new(0));
+    let (segment, told) = (Arc::clone(segment), Arc::clone(&position));
+    let helper = std::thread::spawn(move || {
+        loop {
+            match told.load(Ordering::Relaxed) {
+                u64::MAX => return,
+                offset => segment.prepare_stores(offset),
+            }
+        }
+    });
+    (position, helper)
+}
+
+#[test]
+fn prepared_stores_arrive_and_leave_no_pages_mapped_behind_them() {
+    for (device, _, dir) in devices() {
+        let path = dir.path().join("segment");
+        let segment = device.create_segment(&path, 32 * MIB).unwrap();
+        let before = mapped_bytes(&path);
+        let mut model = Vec::new();
+        while model.len() < 24 << 20 {
+            if model.len() % (256 << 10) == 0 {
+                segment.prepare_stores(model.len() as u64);
+            }
+            let data = vec![(model.len() >> 12) as u8; 4 << 10];
+            segment.store(model.len() as u64, &data).unwrap();
+            model.extend_from_slice(&data);
+        }
+        let mapped = mapped_bytes(&path).saturating_sub(before);
+        assert!(mapped <= 4 * MIB, "{mapped} bytes are mapped");
+        segment.sync().unwrap();
+        assert!(from_medium(&path)[..model.len()] == model);
+    }
+}
+
+/// Bytes of the file that are in memory through a map of this process.
+fn mapped_bytes(path: &Path) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let name = path.to_str().unwrap();
+    let of_file = maps.split(name).skip(1);
+    let kib = of_file.filter_map(|rest| {
+        let line = rest.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    kib.sum::<u64>() << 10
+}
+
 /// A log as a database writes it: stores and frames in turn, several frames in flight, syncs at any
 /// time, and now and then a look back.
 #[test]
@@ -254,6 +310,7 @@ fn frames_and_stores_in_one_segment_never_undo_each_other() {
         let mut model = vec![0; 8 * MIB as usize];
         let mut cursor = 0;
         let mut written = 0_u8;
+        let (position, helper) = prepare_beside(&segment);
         while cursor + 300_000 < segment.len() {
             written = written.wrapping_add(1);
             if random.below(100) < 60 {
@@ -264,6 +321,7 @@ fn frames_and_stores_in_one_segment_never_undo_each_other() {
                 segment.store(cursor, &data).unwrap();
                 model[cursor as usize..][..len as usize].copy_from_slice(&data);
                 cursor += len;
+                position.store(cursor, Ordering::Relaxed);
             } else {
                 cursor = cursor.next_multiple_of(block);
                 let len = block * (1 + random.below(4));
@@ -282,6 +340,8 @@ fn frames_and_stores_in_one_segment_never_undo_each_other() {
         for (lane, _) in lanes.iter_mut().zip(&busy).filter(|(_, busy)| **busy) {
             lane.wait().1.unwrap();
         }
+        position.store(u64::MAX, Ordering::Relaxed);
+        helper.join().unwrap();
         segment.sync().unwrap();
         let medium = from_medium(&path);
         if let Some(at) = (0..model.len()).find(|&at| medium[at] != model[at]) {
