@@ -245,7 +245,8 @@ impl Default for Options {
             memtables_max: 3,
             // Only compressed blocks need it: uncompressed ones are read from the page cache in place.
             block_cache_bytes: 64 << 20,
-            log_segment_bytes: 64 << 20,
+            // Large enough that a new one is seldom needed, small enough that little of the log is kept longer than its memtable.
+            log_segment_bytes: 16 << 20,
             log_bytes_max: 1 << 30,
             log_sync: LogSync::Auto,
             log_frames_in_flight: 2,
@@ -302,7 +303,7 @@ impl Options {
         memtables_max: usize;
         /// Memory for decompressed blocks of compressed tables, in bytes. Default: 64 MiB.
         block_cache_bytes: u64;
-        /// Size of a log segment, in bytes; a multiple of 64 KiB, 256 KiB to 4 GiB. Default: 64 MiB.
+        /// Size of a log segment, in bytes; a multiple of 64 KiB, 256 KiB to 4 GiB. Default: 16 MiB.
         log_segment_bytes: u64;
         /// Log that makes a memtable be flushed even if it is not full: `Sync` commits take whole blocks of log each. In bytes; at
         /// least two segments. The log on disk can be larger by what belongs to memtables that are being flushed. Default: 1 GiB.

@@ -4,8 +4,13 @@
 //! a table only moves together with all older tables of level 0 that overlap it. From level 1 on it follows from the levels.
 //!
 //! The most urgent level goes first (level 0 by its sub-levels, the others by size against target). Within a level the table goes
-//! first that costs the least rewriting below for its size, tombstone-dense ones before others. When no level is over its
-//! target, level 0 is merged if readers have paid for that. Then tables that consist of tombstones are sent down to what they delete, and tables of which more than half has expired are
+//! first that costs the least rewriting below for its size, tombstone-dense ones before others.
+//!
+//! Tables that consist of tombstones are sent down to what they delete before that, unless level 0 is so full that
+//! writers will soon be delayed: readers of such a range pass over what they do not see. In level 0 that is done only where the tombstones
+//! hide much of what lies below, or deletes all over a large database would have it rewritten again and again.
+//!
+//! When no level is over its target, level 0 is merged if readers have paid for that. Then tables of which more than half has expired are
 //! rewritten where they are, which leaves tombstones of them or nothing. So are tables that point to value files that are mostly
 //! garbage, which moves their values to new files.
 
@@ -29,6 +34,14 @@ const PLAN_TABLES_MAX: u64 = 25;
 
 /// Tables of the size of an output that a moved table may overlap one level further down, before it is better rewritten in pieces.
 const GRANDPARENT_TABLES_MAX: u64 = 10;
+
+/// From this score of level 0 on, tombstones wait: it would soon delay writers.
+const PRESSING_SCORE: f64 = 2.0;
+
+/// Tombstones of a table of level 0 are worth a compaction of their own if they are at least so many, and if there is at most so many
+/// times that below them.
+const TOMBSTONES_MIN: u64 = 1024;
+const RECORDS_BELOW_MAX: u64 = 4;
 
 /// What a pick depends on.
 pub(crate) struct PickerInput<'a, T = Table> {
@@ -78,6 +91,11 @@ pub(crate) fn pick<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
     urgent.retain(|&(score, _)| score >= 1.0);
     // Stable, so that of equally urgent levels the upper one comes first.
     urgent.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let pressing = urgent.iter().any(|&(score, level)| level == 0 && score >= PRESSING_SCORE);
+    let tombstones = || pick_tombstones(input, targets.base_level);
+    if let Some(plan) = Some(()).filter(|()| !pressing).and_then(|()| tombstones()) {
+        return Some(plan);
+    }
     urgent
         .into_iter()
         .find_map(|(_, level)| match level {
@@ -88,7 +106,7 @@ pub(crate) fn pick<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
             let wanted = input.reads_pay && is_worth_merging(version);
             wanted.then(|| pick_level0(input, targets.base_level, Reason::Reads, None)).flatten()
         })
-        .or_else(|| pick_tombstones(input))
+        .or_else(tombstones)
         .or_else(|| pick_stale(input, targets.base_level))
 }
 
@@ -297,18 +315,38 @@ fn grow<T>(input: PickerInput<'_, T>, mut plan: Plan<T>, index: usize, excess: u
 }
 
 /// A plan that sends a table of tombstones down, where there is something below for them to delete.
-fn pick_tombstones<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
-    (1..LAST_LEVEL).find_map(|level| {
-        let tables = input.version.run(level).tables().iter();
-        let mut dense = tables.filter(|table| {
-            is_tombstone_dense(&table.meta) && {
-                let mut below = level + 1..LEVELS;
-                below.any(|level| bytes_below(input.version, level, &table.meta) > 0)
-            }
-        });
-        dense.find_map(|table| {
-            plan_for(input, (level, level + 1), vec![Arc::clone(table)], Reason::Tombstones)
-        })
+fn pick_tombstones<T>(input: PickerInput<'_, T>, base_level: usize) -> Option<Plan<T>> {
+    let level0 = input.version.l0().iter().flat_map(|run| run.tables());
+    let mut dense = level0.filter(|table| hides_much_below(input.version, &table.meta));
+    let from_level0 = dense.find_map(|table| {
+        let (lo, hi) = (Some(&*table.meta.smallest), Some(&*table.meta.largest));
+        pick_level0(input, base_level, Reason::Tombstones, Some(Bounds { lo, hi }))
+    });
+    from_level0.or_else(|| (1..LAST_LEVEL).find_map(|level| pick_tombstones_of(input, level)))
+}
+
+/// Whether point tombstones of a table of level 0 delete a large share of what lies below it.
+fn hides_much_below<T>(version: &Version<T>, meta: &TableMeta) -> bool {
+    if meta.deletions < TOMBSTONES_MIN || meta.deletions.saturating_mul(2) <= meta.entries {
+        return false;
+    }
+    let entries_in = |level| -> u64 {
+        let near = version.run(level).overlapping(Some(&meta.smallest), Some(&meta.largest));
+        let overlapping = near.iter().filter(|table| table.meta.overlaps(meta));
+        overlapping.map(|table| table.meta.entries).sum()
+    };
+    let below: u64 = (1..LEVELS).map(entries_in).sum();
+    (1..=meta.deletions.saturating_mul(RECORDS_BELOW_MAX)).contains(&below)
+}
+
+fn pick_tombstones_of<T>(input: PickerInput<'_, T>, level: usize) -> Option<Plan<T>> {
+    let tables = input.version.run(level).tables().iter();
+    let mut dense = tables.filter(|table| {
+        is_tombstone_dense(&table.meta)
+            && (level + 1..LEVELS).any(|level| bytes_below(input.version, level, &table.meta) > 0)
+    });
+    dense.find_map(|table| {
+        plan_for(input, (level, level + 1), vec![Arc::clone(table)], Reason::Tombstones)
     })
 }
 

@@ -161,6 +161,45 @@ fn tables_of_tombstones_go_down_until_nothing_is_below_them() {
 }
 
 #[test]
+fn tombstones_go_before_a_level_that_is_full_and_after_one_that_is_pressing() {
+    let dense = TableMeta { deletions: 90, ..meta(9999, "h", "i", (9, 9)) };
+    let letters: Vec<String> = ('a'..='i').map(String::from).collect();
+    let below =
+        letters.iter().zip(1..).map(|(at, number)| (6, handle(meta(number, at, at, (1, 1)))));
+    let mut tables: Vec<_> = below.collect();
+    tables.push((5, handle(dense)));
+    tables.push((0, handle(meta(20, "a", "c", (20, 20)))));
+    let next = |number, tables: &mut Vec<_>| {
+        tables.push((0, handle(meta(number, "b", "d", (number, number)))));
+        shown(&Version::new(tables.clone()).unwrap(), &Running::default())
+    };
+    let tombstones = "Tombstones L5 [9999] + L6 [8 9] below [] bottommost";
+    assert_eq!(next(21, &mut tables), tombstones);
+    assert_eq!(next(22, &mut tables), tombstones);
+    let level0 = "Level0 L0 [20 21 22 23] + L5 [] below [1 2 3 4]";
+    assert_eq!(next(23, &mut tables), level0);
+}
+
+#[test]
+fn tombstones_of_level0_go_down_where_they_hide_much_of_what_is_below() {
+    let picked = |deletions, entries, entries_below| {
+        let newest =
+            TableMeta { deletions, entries, smallest: key("a"), ..meta(9, "a", "c", (9, 9)) };
+        let below = TableMeta { entries: entries_below, ..meta(1, "b", "b", (1, 1)) };
+        let tables = vec![(0, handle(newest)), (6, handle(below))];
+        shown(&Version::new(tables).unwrap(), &Running::default())
+    };
+    let (many, wanted) = (TOMBSTONES_MIN, "Tombstones L0 [9] + L6 [1] below [] bottommost");
+    assert_eq!(picked(many, many, 4 * many), wanted);
+    assert_eq!(picked(many, many, 4 * many + 1), "nothing", "too much to rewrite for them");
+    assert_eq!(picked(many - 1, many - 1, many), "nothing", "too few to matter");
+    assert_eq!(picked(many, 2 * many, many), "nothing", "not dense");
+    let alone = TableMeta { deletions: many, entries: many, ..meta(9, "a", "c", (9, 9)) };
+    let version = Version::new(vec![(0, handle(alone))]).unwrap();
+    assert_eq!(shown(&version, &Running::default()), "nothing", "they hide nothing");
+}
+
+#[test]
 fn a_table_of_level0_waits_for_an_older_one_that_is_being_compacted() {
     let version = version(&[
         (0, 1, "a", "m"),

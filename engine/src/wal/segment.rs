@@ -328,9 +328,10 @@ impl SegmentPool {
         stream_bytes: u64,
     ) -> (MutexGuard<'a, State>, Result<Segment>) {
         let needed = stream_bytes.saturating_add(65_536).next_multiple_of(65_536);
-        let recyclable = state.retired.iter().position(|&(_, bytes)| bytes >= needed);
+        // The newest: what it held is most likely still in the cache, where overwriting it costs least.
+        let recyclable = state.retired.iter().rposition(|&(_, bytes)| bytes >= needed);
         let origin = match recyclable {
-            Some(at) => Origin::Recycled(state.retired.swap_remove(at).0),
+            Some(at) => Origin::Recycled(state.retired.remove(at).0),
             None => {
                 let bytes = state.next_bytes.max(needed);
                 state.next_bytes = (state.next_bytes * GROWTH).min(self.segment_bytes);

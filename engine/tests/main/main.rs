@@ -29,6 +29,7 @@ mod model_check;
 mod named_snapshots;
 mod oracle;
 mod support;
+mod tombstones;
 mod transaction_histories;
 mod transaction_model;
 mod transactions;
