@@ -78,7 +78,7 @@ fn options_outside_their_bounds_are_refused_by_name() {
         (Options::new().memtables_max(17), "memtables_max"),
         (Options::new().log_segment_bytes(128 << 10), "log_segment_bytes"),
         (Options::new().log_segment_bytes((1 << 20) + 1), "log_segment_bytes"),
-        (Options::new().log_bytes_max(64 << 20), "log_bytes_max"),
+        (Options::new().log_bytes_max((32 << 20) - 1), "log_bytes_max"),
         (Options::new().log_frames_in_flight(0), "log_frames_in_flight"),
         (Options::new().log_frames_in_flight(64), "log_frames_in_flight"),
         (Options::new().table_bytes(0), "table_bytes"),
