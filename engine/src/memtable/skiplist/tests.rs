@@ -33,7 +33,7 @@ fn random_inserts_with_reused_and_fresh_paths_keep_every_link_true() {
 fn bringing_in_any_keys_changes_nothing_and_comes_to_an_end() {
     let mut random = Random::from_environment();
     let count = if cfg!(miri) { 80 } else { 20_000 };
-    let list = SkipList::new(0).expect("there is memory");
+    let list = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
     let mut splice = Splice::default();
     for sequence in 1..=count {
         let keys: Vec<_> = (0..random.below(12)).map(|_| random.key()).collect();
