@@ -46,6 +46,9 @@ pub enum Work {
     Run(&'static str, usize, Durability),
     /// A workload with as many operations as this times the records.
     RunTimes(&'static str, u64, usize, Durability),
+    /// A workload of which RustLite keeps many operations in flight in one thread. Its peers can't, and
+    /// get so many threads.
+    InFlight(&'static str, usize, Durability),
     /// A workload at a share of the rate that the same engine reached at full speed just before.
     Paced(&'static str, f64, usize, Durability),
     /// Opening the store.
@@ -57,9 +60,10 @@ impl Work {
     #[must_use]
     pub fn workload(self) -> Option<&'static Workload> {
         match self {
-            Self::Run(name, ..) | Self::RunTimes(name, ..) | Self::Paced(name, ..) => {
-                Workload::named(name).ok()
-            }
+            Self::Run(name, ..)
+            | Self::RunTimes(name, ..)
+            | Self::InFlight(name, ..)
+            | Self::Paced(name, ..) => Workload::named(name).ok(),
             Self::Load | Self::Open => None,
         }
     }
@@ -76,6 +80,7 @@ impl Work {
         match self {
             Self::Run(_, _, durability)
             | Self::RunTimes(_, _, _, durability)
+            | Self::InFlight(_, _, durability)
             | Self::Paced(_, _, _, durability) => durability,
             Self::Load | Self::Open => Durability::Buffered,
         }
@@ -95,7 +100,7 @@ pub struct Experiment {
     pub work: Work,
     /// Whether it takes so long that it gets fewer rounds.
     pub is_long: bool,
-    /// The engines, if not all: opening is compared with those alone that have a log to recover.
+    /// The engines, if not all: only some have a log to recover, or transactions.
     pub engines: &'static [&'static str],
 }
 
@@ -115,13 +120,29 @@ const fn long(
 
 use Data::{InLog, Large, Nothing, Small, SmallInOrder, Ycsb};
 use Durability::{Buffered, Sync};
-use Work::{Load, Open, Paced, Run, RunTimes};
+use Work::{InFlight, Load, Open, Paced, Run, RunTimes};
 
 /// Those that are compared when opening.
 const WITH_LOGS: &[&str] = &["rustlite", "rocksdb", "leveldb"];
 
+/// Those of whose transactions `ycsb` knows.
+const WITH_TRANSACTIONS: &[&str] = &[
+    "rustlite",
+    "sqlite",
+    "rocksdb",
+    "rocksdb-mmap",
+    "rocksdb-default",
+    "redb",
+    "lmdb",
+    "lmdb-writemap",
+];
+
+const fn transactions(name: &'static str, title: &'static str, work: Work) -> Experiment {
+    Experiment { engines: WITH_TRANSACTIONS, ..quick(name, title, Small, work) }
+}
+
 /// All experiments.
-pub const EXPERIMENTS: [Experiment; 25] = [
+pub const EXPERIMENTS: [Experiment; 30] = [
     quick("load-in-order", "load in key order", SmallInOrder, Load),
     quick("load-random", "load in random order", Small, Load),
     quick("get", "random get of present keys, 1 thread", Small, Run("get", 1, Buffered)),
@@ -131,6 +152,31 @@ pub const EXPERIMENTS: [Experiment; 25] = [
     quick("scan-100", "seek + scan 100", Small, Run("scan-100", 1, Buffered)),
     quick("scan-forward", "full scan", Small, Run("scan-forward", 1, Buffered)),
     quick("scan-backward", "full scan backwards", Small, Run("scan-backward", 1, Buffered)),
+    transactions(
+        "transactions",
+        "transactions of 2 reads and 2 writes, 8 threads",
+        Run("transactions", 8, Buffered),
+    ),
+    transactions(
+        "transactions-hot",
+        "the same among 100 records, 4 threads",
+        Run("transactions-hot", 4, Buffered),
+    ),
+    transactions(
+        "transactions-sync-8",
+        "the same at sync: 64 in flight, peers 8 threads",
+        InFlight("transactions-in-flight", 8, Sync),
+    ),
+    transactions(
+        "transactions-sync-32",
+        "the same, peers 32 threads",
+        InFlight("transactions-in-flight", 32, Sync),
+    ),
+    transactions(
+        "transactions-sync-64",
+        "the same, peers 64 threads",
+        InFlight("transactions-in-flight", 64, Sync),
+    ),
     long(
         "put-paced",
         "overwrite at 80 % of saturation",
@@ -190,7 +236,7 @@ mod tests {
             let before = EXPERIMENTS.iter().take(index);
             assert!(before.clone().all(|other| other.name != experiment.name));
             assert_eq!(Experiment::named(experiment.name).unwrap(), experiment);
-            let is_run = matches!(experiment.work, Run(..) | RunTimes(..) | Paced(..));
+            let is_run = !matches!(experiment.work, Load | Open);
             assert_eq!(experiment.work.workload().is_some(), is_run, "{}", experiment.name);
             for engine in experiment.engines {
                 Engine::named(engine).unwrap();

@@ -21,6 +21,7 @@ use rustlite_ycsb::worker;
 use serde::Serialize;
 
 use crate::experiment::{Data, EXPERIMENTS, Experiment, Work};
+use crate::target::OURS;
 
 /// Size of YCSB's records.
 const YCSB_VALUE_SIZE: usize = 1000;
@@ -273,6 +274,9 @@ impl Session<'_> {
         let spec = match experiment.work {
             Work::Load => return Ok(()),
             Work::Run(workload, threads, _) => named(workload, threads),
+            Work::InFlight(workload, peers_threads, _) => {
+                named(workload, if engine.name == OURS { 1 } else { peers_threads })
+            }
             Work::RunTimes(workload, times, threads, _) => StepSpec {
                 operations: Some(times * records),
                 seconds: None,
@@ -355,8 +359,9 @@ impl Session<'_> {
         saturation_ops_per_sec: Option<f64>,
         outcome: StepOutcome,
     ) {
-        let writes = outcome.by_operation.iter().filter(|(operation, _)| operation.writes());
-        let written: u64 = writes.map(|(_, summary)| summary.count).sum();
+        let by_operation = outcome.by_operation.iter();
+        let written: u64 =
+            by_operation.map(|(kind, summary)| summary.count * kind.records_written()).sum();
         self.samples.push(Sample {
             experiment: experiment.name,
             engine: engine.name,

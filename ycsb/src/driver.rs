@@ -16,10 +16,11 @@ use crate::error::{Error, Failure, Result};
 use crate::keys::{KeyShape, LoadOrder};
 use crate::measure::Measures;
 use crate::rng::Rng;
-use crate::store::{Direction, Store};
+use crate::store::{Direction, Rewrite, Store};
 use crate::timeline::Timeline;
 use crate::workload::{
-    Distribution, KeyChooser, Operation, READ_MANY_RECORDS, Records, SCAN_RECORDS_MAX, Workload,
+    Distribution, KeyChooser, Operation, READ_MANY_RECORDS, Records, SCAN_RECORDS_MAX,
+    TRANSACTION_RECORDS, Workload,
 };
 
 /// How often the caller hears of progress.
@@ -79,6 +80,8 @@ pub struct Driven {
     /// Reads and scans that found something else than what was written, or in the wrong order, or
     /// too much.
     pub wrong: u64,
+    /// Attempts of transactions that failed because of others, and were made again.
+    pub aborts: u64,
     /// Records in the store now.
     pub records: u64,
 }
@@ -109,6 +112,7 @@ struct ThreadResult {
     ended: Instant,
     missing: u64,
     wrong: u64,
+    aborts: u64,
 }
 
 /// Runs the phase to its end. `progress` hears the number of operations done, several times a
@@ -190,6 +194,7 @@ fn collect(results: &[ThreadResult], shared: &Shared<'_>) -> Driven {
         elapsed,
         missing: results.iter().map(|result| result.missing).sum(),
         wrong: results.iter().map(|result| result.wrong).sum(),
+        aborts: results.iter().map(|result| result.aborts).sum(),
         records: shared.inserts.acknowledged(),
     }
 }
@@ -283,9 +288,11 @@ struct Worker<'a> {
     last_key: Vec<u8>,
     many_records: Vec<u64>,
     many_keys: Vec<Vec<u8>>,
+    rewrites: Vec<Rewrite>,
     records_found: u64,
     missing: u64,
     wrong: u64,
+    aborts: u64,
 }
 
 type OperationResult<T> = std::result::Result<T, (&'static str, Failure)>;
@@ -304,9 +311,11 @@ impl<'a> Worker<'a> {
             last_key: Vec::with_capacity(32),
             many_records: Vec::new(),
             many_keys: vec![Vec::new(); READ_MANY_RECORDS],
+            rewrites: std::iter::repeat_with(Rewrite::default).take(TRANSACTION_RECORDS).collect(),
             records_found: 0,
             missing: 0,
             wrong: 0,
+            aborts: 0,
         }
     }
 
@@ -351,11 +360,11 @@ impl<'a> Worker<'a> {
                 self.shared.done.fetch_add(PROGRESS_BATCH, Ordering::Relaxed);
             }
         }
-        // Records in flight count once they are there.
-        self.store.finish().map_err(|source| ("an insert in flight", source))?;
+        // Writes in flight count once they are there.
+        self.store.finish().map_err(|source| ("a write in flight", source))?;
         let ended = if self.may_have_writes_in_flight() { Instant::now() } else { previous };
-        let Self { missing, wrong, records_found: found, .. } = self;
-        Ok(ThreadResult { measures, timeline, found, started, ended, missing, wrong })
+        let Self { missing, wrong, aborts, records_found: found, .. } = self;
+        Ok(ThreadResult { measures, timeline, found, started, ended, missing, wrong, aborts })
     }
 
     /// One operation.
@@ -387,6 +396,9 @@ impl<'a> Worker<'a> {
             Operation::ReadMany => self.read_many(record, acknowledged)?,
             Operation::ScanForward => self.scan_all(Direction::Forward)?,
             Operation::ScanBackward => self.scan_all(Direction::Backward)?,
+            Operation::Transaction | Operation::TransactionInFlight => {
+                self.transact(operation, record, acknowledged)?;
+            }
             Operation::Insert | Operation::InsertInFlight => {
                 unreachable!("inserts returned above")
             }
@@ -396,7 +408,7 @@ impl<'a> Worker<'a> {
 
     fn may_have_writes_in_flight(&self) -> bool {
         let mix = self.shared.drive.workload.map_or(&[][..], |workload| workload.mix);
-        mix.iter().any(|(operation, _)| *operation == Operation::InsertInFlight)
+        mix.iter().any(|(operation, _)| operation.stays_in_flight())
     }
 
     /// One insert. In flight, it is acknowledged before it is there: workloads that insert so don't
@@ -490,6 +502,40 @@ impl<'a> Worker<'a> {
     fn update(&mut self, record: u64) -> OperationResult<()> {
         self.shared.data.write(&mut self.value, record, &mut self.rng);
         self.store.update(&self.key, &self.value).map_err(|source| ("an update", source))
+    }
+
+    /// Rewrites several different records, `first` among them, in one transaction.
+    fn transact(
+        &mut self,
+        operation: Operation,
+        first: u64,
+        acknowledged: u64,
+    ) -> OperationResult<()> {
+        self.many_records.clear();
+        self.many_records.push(first);
+        while self.many_records.len() < TRANSACTION_RECORDS {
+            let record = self.chooser.draw(&mut self.rng, acknowledged);
+            if !self.many_records.contains(&record) {
+                self.many_records.push(record);
+            }
+        }
+        let Self { store, shared, many_records, rewrites, rng, .. } = self;
+        for (rewrite, record) in rewrites.iter_mut().zip(many_records.iter()) {
+            shared.drive.keys.write(&mut rewrite.key, *record);
+            shared.data.write(&mut rewrite.value, *record, rng);
+        }
+        let committed = match operation {
+            Operation::TransactionInFlight => store.transact_in_flight(rewrites),
+            _ => store.transact(rewrites),
+        };
+        self.aborts += committed.map_err(|source| ("a transaction", source))?;
+        for (rewrite, record) in rewrites.iter().zip(many_records.iter()) {
+            let matches = shared.data.matches(&rewrite.found, *record);
+            self.missing += u64::from(!rewrite.was_there);
+            self.wrong += u64::from(rewrite.was_there && !matches);
+            self.records_found += u64::from(rewrite.was_there && matches);
+        }
+        Ok(())
     }
 
     fn scan(&mut self, record: u64, records_min: u64) -> OperationResult<()> {

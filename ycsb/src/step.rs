@@ -78,7 +78,7 @@ pub struct StepSpec {
 }
 
 impl StepSpec {
-    fn open_spec(&self) -> OpenSpec {
+    fn open_spec(&self, workload: Option<&'static Workload>) -> OpenSpec {
         OpenSpec {
             directory: self.directory.clone(),
             durability: self.durability,
@@ -87,6 +87,7 @@ impl StepSpec {
             records: self.records,
             value_size: self.value_size,
             memtable_bytes: self.memtable_bytes,
+            transactions: workload.is_some_and(Workload::transacts),
         }
     }
 
@@ -150,6 +151,8 @@ pub struct StepOutcome {
     pub missing: u64,
     /// Reads and scans with a wrong result.
     pub wrong: u64,
+    /// Attempts of transactions that failed because of others, and were made again.
+    pub aborts: u64,
     /// Records in the store afterwards.
     pub records_after: u64,
 }
@@ -169,7 +172,7 @@ pub fn execute(spec: &StepSpec, progress: &mut dyn FnMut(u64) -> bool) -> Result
     }
     let failed = |action| move |source| Error::Engine { engine: engine.name, action, source };
     let opening = Instant::now();
-    let mut store = open(&spec.open_spec()).map_err(failed("opening the store"))?;
+    let mut store = open(&spec.open_spec(workload)).map_err(failed("opening the store"))?;
     let open_seconds = opening.elapsed().as_secs_f64();
     let configuration = store.configuration();
     if spec.warm {
@@ -211,6 +214,7 @@ pub fn execute(spec: &StepSpec, progress: &mut dyn FnMut(u64) -> bool) -> Result
         settle_seconds,
         missing: driven.missing,
         wrong: driven.wrong,
+        aborts: driven.aborts,
         records_after: driven.records,
     })
 }

@@ -4,8 +4,8 @@
 //! - reads and scans copy what they find out of the engine (the driver's buffers take it), because
 //!   the application that YCSB models does something with a record, and because a pointer into a
 //!   cold page is no read yet; scans of everything only look at each key and record;
-//! - `update` and `insert` return when the record has the durability that the store was opened
-//!   with;
+//! - `update`, `insert` and `transact` return when what they wrote has the durability that the store
+//!   was opened with;
 //! - `settle` leaves no debt behind: memtables flushed, compactions done, logs checkpointed.
 
 use std::path::PathBuf;
@@ -39,6 +39,9 @@ impl Durability {
 /// Writes that one thread keeps in flight at most.
 pub const IN_FLIGHT: usize = 256;
 
+/// Transactions that one thread keeps in flight at most.
+pub const TRANSACTIONS_IN_FLIGHT: usize = 64;
+
 /// How to open a store.
 #[derive(Debug, Clone)]
 pub struct OpenSpec {
@@ -57,6 +60,30 @@ pub struct OpenSpec {
     /// Writes that an LSM engine collects in memory before it makes a table of them, the same for
     /// every engine; also the log at which SQLite copies pages back.
     pub memtable_bytes: u64,
+    /// Whether the store is going to be asked for transactions, for engines that must know.
+    pub transactions: bool,
+}
+
+/// A record that a transaction reads and replaces.
+#[derive(Debug, Default)]
+pub struct Rewrite {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// What it becomes.
+    pub value: Vec<u8>,
+    /// What it was: set by the store.
+    pub found: Vec<u8>,
+    /// Whether it was there: set by the store.
+    pub was_there: bool,
+}
+
+impl Rewrite {
+    /// Notes what the record was.
+    pub fn set_found(&mut self, found: Option<&[u8]>) {
+        self.was_there = found.is_some();
+        self.found.clear();
+        self.found.extend_from_slice(found.unwrap_or_default());
+    }
 }
 
 /// Which way a scan of everything goes.
@@ -109,8 +136,27 @@ pub trait Store: Send {
         self.insert(key, value)
     }
 
-    /// Waits until every record of [`insert_in_flight`](Self::insert_in_flight) has the durability
-    /// that the store was opened with.
+    /// Reads each record, then replaces each, in one transaction, of which no update gets lost and
+    /// which is tried again until it commits. Gives the number of attempts that failed because of
+    /// other transactions.
+    ///
+    /// # Errors
+    /// The engine's error; or that it has no transactions.
+    fn transact(&mut self, _records: &mut [Rewrite]) -> Result<u64, Failure> {
+        Err("this harness doesn't know of transactions of this engine".into())
+    }
+
+    /// As [`transact`](Self::transact), but need not wait for the commit to be durable: a store that
+    /// can have several commits in flight keeps up to [`TRANSACTIONS_IN_FLIGHT`].
+    /// [`finish`](Self::finish) waits for all.
+    ///
+    /// # Errors
+    /// As `transact`, perhaps of an earlier one.
+    fn transact_in_flight(&mut self, records: &mut [Rewrite]) -> Result<u64, Failure> {
+        self.transact(records)
+    }
+
+    /// Waits until everything that is in flight has the durability that the store was opened with.
     ///
     /// # Errors
     /// The engine's error.

@@ -21,6 +21,12 @@ pub const SCAN_RECORDS_MAX: u64 = 100;
 /// Records of one [`Operation::ReadMany`].
 pub const READ_MANY_RECORDS: usize = 32;
 
+/// Records of one [`Operation::Transaction`].
+pub const TRANSACTION_RECORDS: usize = 2;
+
+/// Records among which [`Distribution::Hot`] chooses.
+pub const HOT_RECORDS: u64 = 100;
+
 /// Bytes at the start of a record that name it, so that a wrong answer is told from a right one.
 const STAMP_BYTES: usize = 8;
 
@@ -52,11 +58,16 @@ pub enum Operation {
     ScanBackward,
     /// Adds a new record without waiting for it, if the engine can have several on their way.
     InsertInFlight,
+    /// Reads [`TRANSACTION_RECORDS`] records and replaces them, in one transaction; the latency covers
+    /// attempts that failed.
+    Transaction,
+    /// The same, without waiting for durability if the engine can have several commits on their way.
+    TransactionInFlight,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Read,
         Self::Update,
         Self::Insert,
@@ -67,6 +78,8 @@ impl Operation {
         Self::ScanForward,
         Self::ScanBackward,
         Self::InsertInFlight,
+        Self::Transaction,
+        Self::TransactionInFlight,
     ];
 
     /// The name in lists.
@@ -83,13 +96,37 @@ impl Operation {
             Self::ScanForward => "full scan",
             Self::ScanBackward => "full scan backwards",
             Self::InsertInFlight => "insert in flight",
+            Self::Transaction => "transaction",
+            Self::TransactionInFlight => "transaction in flight",
         }
     }
 
     /// Whether it changes the store.
     #[must_use]
     pub fn writes(self) -> bool {
-        matches!(self, Self::Update | Self::Insert | Self::ReadModifyWrite | Self::InsertInFlight)
+        self.records_written() > 0
+    }
+
+    /// Records that it adds or replaces.
+    #[must_use]
+    pub fn records_written(self) -> u64 {
+        match self {
+            Self::Update | Self::Insert | Self::ReadModifyWrite | Self::InsertInFlight => 1,
+            Self::Transaction | Self::TransactionInFlight => TRANSACTION_RECORDS as u64,
+            _ => 0,
+        }
+    }
+
+    /// Whether it is a transaction.
+    #[must_use]
+    pub fn transacts(self) -> bool {
+        matches!(self, Self::Transaction | Self::TransactionInFlight)
+    }
+
+    /// Whether it may be under way when the next one begins.
+    #[must_use]
+    pub fn stays_in_flight(self) -> bool {
+        matches!(self, Self::InsertInFlight | Self::TransactionInFlight)
     }
 }
 
@@ -103,6 +140,8 @@ pub enum Distribution {
     Latest,
     /// All records alike.
     Uniform,
+    /// The first [`HOT_RECORDS`] records alike, the others never.
+    Hot,
 }
 
 /// One workload: how often each operation occurs, and on which records.
@@ -177,7 +216,7 @@ const fn single(
 }
 
 /// One operation alone each: not YCSB's, but what tells which part of an engine is fast.
-pub const SINGLES: [Workload; 9] = [
+pub const SINGLES: [Workload; 12] = [
     single("get", "random reads", &[(Operation::Read, 1.0)]),
     single("get-absent", "reads of absent keys", &[(Operation::ReadAbsent, 1.0)]),
     single("multi-get", "reads of 32 keys at once", &[(Operation::ReadMany, 1.0)]),
@@ -187,6 +226,16 @@ pub const SINGLES: [Workload; 9] = [
     single("put", "inserts of new records", &[(Operation::Insert, 1.0)]),
     single("put-in-flight", "inserts, many in flight", &[(Operation::InsertInFlight, 1.0)]),
     single("overwrite", "updates of random records", &[(Operation::Update, 1.0)]),
+    single("transactions", "2 reads and 2 writes as one", &[(Operation::Transaction, 1.0)]),
+    Workload {
+        distribution: Distribution::Hot,
+        ..single("transactions-hot", "the same of 100 records", &[(Operation::Transaction, 1.0)])
+    },
+    single(
+        "transactions-in-flight",
+        "the same of all, many in flight",
+        &[(Operation::TransactionInFlight, 1.0)],
+    ),
 ];
 
 impl Workload {
@@ -208,6 +257,12 @@ impl Workload {
     #[must_use]
     pub fn writes(&self) -> bool {
         self.mix.iter().any(|(operation, _)| operation.writes())
+    }
+
+    /// Whether any of its operations is a transaction.
+    #[must_use]
+    pub fn transacts(&self) -> bool {
+        self.mix.iter().any(|(operation, _)| operation.transacts())
     }
 
     /// Share of inserts.
@@ -243,6 +298,8 @@ pub enum KeyChooser {
     Latest(Latest),
     /// All alike.
     Uniform,
+    /// A few alike.
+    Hot,
 }
 
 impl KeyChooser {
@@ -257,6 +314,7 @@ impl KeyChooser {
             )),
             Distribution::Latest => Self::Latest(Latest::new(records)),
             Distribution::Uniform => Self::Uniform,
+            Distribution::Hot => Self::Hot,
         }
     }
 
@@ -271,6 +329,7 @@ impl KeyChooser {
             },
             Self::Latest(latest) => latest.draw(rng, acknowledged),
             Self::Uniform => rng.below(acknowledged),
+            Self::Hot => rng.below(acknowledged.min(HOT_RECORDS)),
         }
     }
 }

@@ -78,6 +78,20 @@ fn metrics_are_what_they_say() {
 }
 
 #[test]
+fn attempts_that_fail_are_shown_and_not_compared() {
+    let with = |engine, aborts| {
+        let mut sample = sample("transactions-hot", engine, 0, 50.0);
+        (sample.outcome.operations, sample.outcome.aborts) = (90, aborts);
+        sample
+    };
+    let samples = [with("rustlite", 10), with("lmdb", 0)];
+    let line = line(&named("the same: attempts that failed"), &samples).unwrap();
+    assert!(line.rocksdb.is_none() && line.best.is_none());
+    let rates: Vec<f64> = line.figures.iter().map(|figure| figure.median.value).collect();
+    assert_eq!(rates, [0.0, 10.0]);
+}
+
+#[test]
 fn more_is_wanted_of_sync_commits_on_a_journal() {
     let target =
         |experiment| TARGETS.iter().find(|target| target.experiment == experiment).unwrap().clone();

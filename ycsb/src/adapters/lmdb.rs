@@ -6,7 +6,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
 
 use crate::error::Failure;
-use crate::store::{Direction, Durability, OpenSpec, Store};
+use crate::store::{Direction, Durability, OpenSpec, Rewrite, Store};
 
 /// Address space to reserve beyond the data. The file is sparse, so that only what is used takes
 /// space.
@@ -90,6 +90,20 @@ impl Store for Lmdb {
         let mut transaction = self.environment.write_txn()?;
         self.records.put(&mut transaction, key, value)?;
         Ok(transaction.commit()?)
+    }
+
+    fn transact(&mut self, records: &mut [Rewrite]) -> Result<u64, Failure> {
+        // One writer at a time: nobody can get in between.
+        let mut transaction = self.environment.write_txn()?;
+        for record in records.iter_mut() {
+            let found = self.records.get(&transaction, &record.key)?;
+            record.set_found(found);
+        }
+        for record in records.iter() {
+            self.records.put(&mut transaction, &record.key, &record.value)?;
+        }
+        transaction.commit()?;
+        Ok(0)
     }
 
     fn scan(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redb::{Database, Durability as Level, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::error::Failure;
-use crate::store::{Direction, Durability, OpenSpec, Store};
+use crate::store::{Direction, Durability, OpenSpec, Rewrite, Store};
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
@@ -64,6 +64,23 @@ impl Store for Redb {
 
     fn update(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         self.write(key, value)
+    }
+
+    fn transact(&mut self, records: &mut [Rewrite]) -> Result<u64, Failure> {
+        // One writer at a time: nobody can get in between.
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(self.level)?;
+        let mut table = transaction.open_table(RECORDS)?;
+        for record in records.iter_mut() {
+            let found = table.get(record.key.as_slice())?;
+            record.set_found(found.as_ref().map(|found| found.value()));
+        }
+        for record in records.iter() {
+            table.insert(record.key.as_slice(), record.value.as_slice())?;
+        }
+        drop(table);
+        transaction.commit()?;
+        Ok(0)
     }
 
     fn scan(

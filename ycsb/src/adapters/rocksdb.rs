@@ -1,20 +1,42 @@
 //! RocksDB: tuned for this work, the same with tables read through memory maps, and as it comes.
+//!
+//! For transactions it is opened as an `OptimisticTransactionDB`. Their reads are
+//! `get_for_update`s: that a record is what it was read is checked at commit, and no snapshot is
+//! needed.
 
 use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ChecksumType, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DataBlockIndexType, Options, ReadOptions, WaitForCompactOptions, WriteOptions,
+    DataBlockIndexType, ErrorKind, OptimisticTransactionDB, OptimisticTransactionOptions, Options,
+    ReadOptions, WaitForCompactOptions, WriteOptions,
 };
 
 use crate::error::Failure;
-use crate::store::{Direction, Durability, OpenSpec, Store};
+use crate::store::{Direction, Durability, OpenSpec, Rewrite, Store};
 
 /// Log files kept for reuse: overwriting one costs less to make durable than growing a new one.
 const RECYCLED_LOGS: usize = 4;
 
+/// An open database.
+enum Database {
+    Plain(DB),
+    Optimistic(OptimisticTransactionDB),
+}
+
+/// Does something with the database, whichever it is: both have the same methods, but no trait in
+/// common that could be named.
+macro_rules! each {
+    ($database:expr, $inner:ident => $action:expr) => {
+        match $database {
+            Database::Plain($inner) => $action,
+            Database::Optimistic($inner) => $action,
+        }
+    };
+}
+
 struct RocksDb {
-    database: Arc<DB>,
+    database: Arc<Database>,
     write: WriteOptions,
     read: ReadOptions,
     sync: bool,
@@ -74,14 +96,21 @@ pub(super) fn open_default(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
 fn open(spec: &OpenSpec, options: &Options, text: &str) -> Result<Box<dyn Store>, Failure> {
     // Naming the family gives a handle of it, which the batched read of several keys needs.
     let family = ColumnFamilyDescriptor::new(DEFAULT_FAMILY, options.clone());
-    let database = Arc::new(DB::open_cf_descriptors(options, &spec.directory, [family])?);
+    let database = if spec.transactions {
+        let opened =
+            OptimisticTransactionDB::open_cf_descriptors(options, &spec.directory, [family]);
+        Database::Optimistic(opened?)
+    } else {
+        Database::Plain(DB::open_cf_descriptors(options, &spec.directory, [family])?)
+    };
     let sync = spec.durability == Durability::Sync;
-    let configuration = format!("RocksDB, {text}, WriteOptions.sync={sync}");
-    Ok(Box::new(RocksDb::new(database, sync, configuration)))
+    let kind = if spec.transactions { " with optimistic transactions" } else { "" };
+    let configuration = format!("RocksDB{kind}, {text}, WriteOptions.sync={sync}");
+    Ok(Box::new(RocksDb::new(Arc::new(database), sync, configuration)))
 }
 
 impl RocksDb {
-    fn new(database: Arc<DB>, sync: bool, configuration: String) -> Self {
+    fn new(database: Arc<Database>, sync: bool, configuration: String) -> Self {
         let mut write = WriteOptions::default();
         write.set_sync(sync);
         Self { database, write, read: ReadOptions::default(), sync, configuration }
@@ -98,14 +127,43 @@ impl Store for RocksDb {
     }
 
     fn read(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool, Failure> {
-        let Some(found) = self.database.get_pinned_opt(key, &self.read)? else { return Ok(false) };
+        let Some(found) =
+            each!(&*self.database, database => database.get_pinned_opt(key, &self.read))?
+        else {
+            return Ok(false);
+        };
         value.clear();
         value.extend_from_slice(&found);
         Ok(true)
     }
 
     fn update(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        Ok(self.database.put_opt(key, value, &self.write)?)
+        Ok(each!(&*self.database, database => database.put_opt(key, value, &self.write))?)
+    }
+
+    fn transact(&mut self, records: &mut [Rewrite]) -> Result<u64, Failure> {
+        let Database::Optimistic(database) = &*self.database else {
+            return Err("the database was not opened for transactions".into());
+        };
+        let options = OptimisticTransactionOptions::default();
+        let mut aborts = 0;
+        loop {
+            let transaction = database.transaction_opt(&self.write, &options);
+            for record in records.iter_mut() {
+                let found = transaction.get_pinned_for_update_opt(&record.key, true, &self.read)?;
+                record.set_found(found.as_deref());
+            }
+            for record in records.iter() {
+                transaction.put(&record.key, &record.value)?;
+            }
+            match transaction.commit() {
+                Ok(()) => return Ok(aborts),
+                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::TryAgain) => {
+                    aborts += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn scan(
@@ -114,16 +172,18 @@ impl Store for RocksDb {
         count: usize,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), Failure> {
-        let mut iterator = self.database.raw_iterator();
-        iterator.seek(start);
-        for position in 0..count {
-            if position > 0 {
-                iterator.next();
+        each!(&*self.database, database => {
+            let mut iterator = database.raw_iterator();
+            iterator.seek(start);
+            for position in 0..count {
+                if position > 0 {
+                    iterator.next();
+                }
+                let Some((key, value)) = iterator.item() else { break };
+                visit(key, value);
             }
-            let Some((key, value)) = iterator.item() else { break };
-            visit(key, value);
-        }
-        Ok(iterator.status()?)
+            Ok(iterator.status()?)
+        })
     }
 
     fn read_many(
@@ -131,13 +191,14 @@ impl Store for RocksDb {
         keys: &[Vec<u8>],
         visit: &mut dyn FnMut(usize, Option<&[u8]>),
     ) -> Result<(), Failure> {
-        let family = self.database.cf_handle(DEFAULT_FAMILY).ok_or("no default column family")?;
-        let read = &self.read;
-        let found = self.database.batched_multi_get_cf_opt(&family, keys, false, read);
-        for (index, value) in found.into_iter().enumerate() {
-            visit(index, value?.as_deref());
-        }
-        Ok(())
+        each!(&*self.database, database => {
+            let family = database.cf_handle(DEFAULT_FAMILY).ok_or("no default column family")?;
+            let found = database.batched_multi_get_cf_opt(&family, keys, false, &self.read);
+            for (index, value) in found.into_iter().enumerate() {
+                visit(index, value?.as_deref());
+            }
+            Ok(())
+        })
     }
 
     fn scan_all(
@@ -145,25 +206,27 @@ impl Store for RocksDb {
         direction: Direction,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), Failure> {
-        let mut iterator = self.database.raw_iterator();
-        match direction {
-            Direction::Forward => iterator.seek_to_first(),
-            Direction::Backward => iterator.seek_to_last(),
-        }
-        while let Some((key, value)) = iterator.item() {
-            visit(key, value);
+        each!(&*self.database, database => {
+            let mut iterator = database.raw_iterator();
             match direction {
-                Direction::Forward => iterator.next(),
-                Direction::Backward => iterator.prev(),
+                Direction::Forward => iterator.seek_to_first(),
+                Direction::Backward => iterator.seek_to_last(),
             }
-        }
-        Ok(iterator.status()?)
+            while let Some((key, value)) = iterator.item() {
+                visit(key, value);
+                match direction {
+                    Direction::Forward => iterator.next(),
+                    Direction::Backward => iterator.prev(),
+                }
+            }
+            Ok(iterator.status()?)
+        })
     }
 
     fn settle(&mut self) -> Result<(), Failure> {
         let mut options = WaitForCompactOptions::default();
         options.set_flush(true);
-        Ok(self.database.wait_for_compact(&options)?)
+        Ok(each!(&*self.database, database => database.wait_for_compact(&options))?)
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {

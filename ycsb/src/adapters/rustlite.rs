@@ -1,17 +1,25 @@
 //! RustLite, through its public API only: its defaults, with the durability that was asked for.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
-use rustlite::{CommitFuture, Database, Durability as Level, Options, WriteBatch};
+use rustlite::{
+    CommitFuture, Database, Durability as Level, Error, Options, Transaction, TransactionCommit,
+    WriteBatch,
+};
 
 use crate::error::Failure;
-use crate::store::{Direction, Durability, IN_FLIGHT, OpenSpec, Store};
+use crate::store::{
+    Direction, Durability, IN_FLIGHT, OpenSpec, Rewrite, Store, TRANSACTIONS_IN_FLIGHT,
+};
 
 /// A handle is a clone of the database.
 struct RustLite {
     database: Database,
     configuration: String,
     in_flight: VecDeque<CommitFuture>,
+    commits: VecDeque<TransactionCommit>,
 }
 
 pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
@@ -29,7 +37,25 @@ pub(super) fn open(spec: &OpenSpec) -> Result<Box<dyn Store>, Failure> {
          memtables of {} MiB",
         spec.memtable_bytes >> 20
     );
-    Ok(Box::new(RustLite { database, configuration, in_flight: VecDeque::new() }))
+    Ok(Box::new(RustLite::new(database, configuration)))
+}
+
+impl RustLite {
+    fn new(database: Database, configuration: String) -> Self {
+        Self { database, configuration, in_flight: VecDeque::new(), commits: VecDeque::new() }
+    }
+
+    /// A transaction that has read and replaced all records, and is not committed.
+    fn rewrite(&self, records: &mut [Rewrite]) -> Result<Transaction, Error> {
+        let mut transaction = self.database.begin()?;
+        for record in records.iter_mut() {
+            record.set_found(transaction.get(&record.key)?.as_deref());
+        }
+        for record in records.iter() {
+            transaction.put(&record.key, &record.value)?;
+        }
+        Ok(transaction)
+    }
 }
 
 impl Store for RustLite {
@@ -38,9 +64,7 @@ impl Store for RustLite {
     }
 
     fn handle(&self) -> Result<Box<dyn Store>, Failure> {
-        let database = self.database.clone();
-        let in_flight = VecDeque::with_capacity(IN_FLIGHT);
-        Ok(Box::new(Self { database, configuration: String::new(), in_flight }))
+        Ok(Box::new(Self::new(self.database.clone(), String::new())))
     }
 
     fn read(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool, Failure> {
@@ -63,8 +87,43 @@ impl Store for RustLite {
         Ok(())
     }
 
+    fn transact(&mut self, records: &mut [Rewrite]) -> Result<u64, Failure> {
+        let mut aborts = 0;
+        loop {
+            match self.rewrite(records)?.commit() {
+                Ok(_) => return Ok(aborts),
+                Err(error) if error.is_retryable() => aborts += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn transact_in_flight(&mut self, records: &mut [Rewrite]) -> Result<u64, Failure> {
+        if self.commits.len() >= TRANSACTIONS_IN_FLIGHT
+            && let Some(oldest) = self.commits.pop_front()
+        {
+            oldest.wait()?;
+        }
+        let mut aborts = 0;
+        loop {
+            let mut commit = self.rewrite(records)?.commit_async();
+            // Whether it conflicts is known at once; what is pending is only the device.
+            match Pin::new(&mut commit).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => self.commits.push_back(commit),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) if error.is_retryable() => {
+                    aborts += 1;
+                    continue;
+                }
+                Poll::Ready(Err(error)) => return Err(error.into()),
+            }
+            return Ok(aborts);
+        }
+    }
+
     fn finish(&mut self) -> Result<(), Failure> {
-        Ok(self.in_flight.drain(..).try_for_each(CommitFuture::wait)?)
+        self.in_flight.drain(..).try_for_each(CommitFuture::wait)?;
+        Ok(self.commits.drain(..).try_for_each(|commit| commit.wait().map(drop))?)
     }
 
     fn scan(

@@ -8,10 +8,10 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use crate::error::Failure;
-use crate::store::{Direction, Durability, OpenSpec, Store};
+use crate::store::{Direction, Durability, OpenSpec, Rewrite, Store};
 
 const READ: &str = "SELECT value FROM records WHERE key = ?1";
 const UPDATE: &str = "UPDATE records SET value = ?2 WHERE key = ?1";
@@ -139,6 +139,28 @@ impl Store for Sqlite {
 
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         self.write(INSERT, key, value)
+    }
+
+    fn transact(&mut self, records: &mut [Rewrite]) -> Result<u64, Failure> {
+        // One writer at a time: nobody can get in between.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut read = transaction.prepare_cached(READ)?;
+            for record in records.iter_mut() {
+                let mut rows = read.query([&record.key])?;
+                match rows.next()? {
+                    Some(row) => record.set_found(Some(row.get_ref(0)?.as_blob()?)),
+                    None => record.set_found(None),
+                }
+            }
+            let mut update = transaction.prepare_cached(UPDATE)?;
+            for record in records.iter() {
+                update.execute(params![record.key, record.value])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(0)
     }
 
     fn scan(

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::store::Direction;
+use crate::store::{Direction, Rewrite};
 
 fn spec(directory: &Path, durability: Durability) -> OpenSpec {
     OpenSpec {
@@ -15,6 +15,7 @@ fn spec(directory: &Path, durability: Durability) -> OpenSpec {
         records: 100,
         value_size: 1000,
         memtable_bytes: 1 << 20,
+        transactions: false,
     }
 }
 
@@ -94,6 +95,67 @@ fn every_engine_of_the_build_keeps_and_orders_records_at_each_of_its_durabilitie
         for durability in [Durability::Sync, Durability::Buffered] {
             if engine.require(durability).is_ok() {
                 exercise(engine, durability);
+            }
+        }
+    }
+}
+
+/// The number in a record.
+fn count(store: &mut dyn Store, record: u32) -> u64 {
+    let mut value = Vec::new();
+    assert!(store.read(&key(record), &mut value).unwrap());
+    u64::from_le_bytes(*value.first_chunk().unwrap())
+}
+
+/// Each thread rewrites the same two records, as they were read last.
+fn transact_in_threads(engine: &Engine, directory: &Path, durability: Durability) {
+    const THREADS: usize = 4;
+    const EACH: u64 = 25;
+    let open = engine.opener().unwrap();
+    let mut store = open(&OpenSpec { transactions: true, ..spec(directory, durability) }).unwrap();
+    for record in 0..2 {
+        store.insert(&key(record), &0u64.to_le_bytes()).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let mut handle = store.handle().unwrap();
+            scope.spawn(move || {
+                let mut records = [0, 1].map(|record| Rewrite {
+                    key: key(record),
+                    value: u64::MAX.to_le_bytes().to_vec(),
+                    ..Rewrite::default()
+                });
+                for number in 0..EACH {
+                    let stamp = thread as u64 * EACH + number + 1;
+                    records
+                        .iter_mut()
+                        .for_each(|record| record.value = stamp.to_le_bytes().to_vec());
+                    let in_flight = number % 2 == 0;
+                    if in_flight {
+                        handle.transact_in_flight(&mut records).unwrap();
+                    } else {
+                        handle.transact(&mut records).unwrap();
+                    }
+                    assert!(records.iter().all(|record| record.was_there));
+                    assert_eq!(records[0].found, records[1].found, "{}: a torn read", engine.name);
+                }
+                handle.finish().unwrap();
+            });
+        }
+    });
+    assert_ne!(count(store.as_mut(), 0), 0);
+    assert_eq!(count(store.as_mut(), 0), count(store.as_mut(), 1), "{}", engine.name);
+    store.close().unwrap();
+}
+
+#[test]
+fn transactions_of_every_engine_that_has_them_read_and_write_as_one() {
+    const WITHOUT: [&str; 2] = ["leveldb", "fjall"];
+    for engine in ENGINES.iter().filter(|engine| engine.opener().is_ok()) {
+        for durability in [Durability::Sync, Durability::Buffered] {
+            if engine.require(durability).is_ok() && !WITHOUT.contains(&engine.name) {
+                let directory = tempfile::tempdir().unwrap();
+                transact_in_threads(engine, directory.path(), durability);
             }
         }
     }
