@@ -36,7 +36,7 @@ const POLLED: u32 = 3;
 /// Spins before a committer gives up its processor, and yields before it sleeps: a predecessor's memtable insert takes about a
 /// microsecond, a futex round trip five.
 const SPINS: u32 = 64;
-const YIELDS: u32 = 4;
+const YIELDS: u32 = 16;
 
 struct Slot {
     /// `ticket + 1` once the ticket's batch is in the memtable. Pairs with the reads in `advance`.

@@ -23,6 +23,9 @@ const KEY_BYTES_USUAL: usize = 64;
 /// Bookkeeping of one footprint, in bytes.
 const OVERHEAD_BYTES: usize = 128;
 
+/// So many of the newest footprints are looked at one after the other before all are searched.
+const NEWEST_LOOKED_AT: usize = 16;
+
 /// Which keys a commit wrote.
 #[derive(Debug, Default)]
 pub(crate) struct Footprint {
@@ -34,7 +37,7 @@ pub(crate) struct Footprint {
 
 impl Footprint {
     /// Of a batch.
-    pub(crate) fn of(batch: &WriteBatch) -> Self {
+    pub(crate) fn of(batch: &WriteBatch) -> Arc<Self> {
         let room = batch.size_bytes().min(batch.len() * KEY_BYTES_USUAL);
         let mut footprint = Self { keys: Vec::with_capacity(room), ranges: Vec::new() };
         for record in Records::new(batch.bytes()).flatten() {
@@ -45,12 +48,12 @@ impl Footprint {
                 footprint.keys.extend_from_slice(record.key);
             }
         }
-        footprint
+        Arc::new(footprint)
     }
 
     /// Of a commit that may have written any key of these ranges: inclusive start, exclusive end.
-    pub(crate) fn of_ranges(ranges: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
-        Self { keys: Vec::new(), ranges }
+    pub(crate) fn of_ranges(ranges: Vec<(Vec<u8>, Vec<u8>)>) -> Arc<Self> {
+        Arc::new(Self { keys: Vec::new(), ranges })
     }
 
     /// The keys written.
@@ -80,6 +83,8 @@ impl Footprint {
 pub(crate) struct RecentWrite {
     pub(crate) last: Sequence,
     pub(crate) footprint: Arc<Footprint>,
+    /// What it takes, known without a look at what may not be in the processor's cache any more.
+    bytes: usize,
 }
 
 /// Footprints of the newest commits, oldest first. Lives under the commit lock.
@@ -108,17 +113,23 @@ impl RecentWrites {
         self.last
     }
 
-    /// Adds the footprint of a commit that has just got its place, and forgets old ones that are `visible`.
-    pub(crate) fn add(&mut self, last: Sequence, footprint: Footprint, visible: Sequence) {
-        self.bytes += footprint.bytes();
+    /// Adds the footprint of a commit that has just got its place, and forgets old ones that are `visible`. Gives one of them, usually
+    /// the only one, to be freed when the lock is not held any more.
+    pub(crate) fn add(
+        &mut self,
+        last: Sequence,
+        footprint: Arc<Footprint>,
+        visible: Sequence,
+    ) -> Option<RecentWrite> {
+        let bytes = footprint.bytes();
+        self.bytes += bytes;
         self.last = last;
-        self.writes.push_back(RecentWrite { last, footprint: Arc::new(footprint) });
-        if self.bytes > self.bytes_max {
-            self.forget(visible);
-        }
+        self.writes.push_back(RecentWrite { last, footprint, bytes });
+        (self.bytes > self.bytes_max).then(|| self.forget(visible)).flatten()
     }
 
-    fn forget(&mut self, visible: Sequence) {
+    fn forget(&mut self, visible: Sequence) -> Option<RecentWrite> {
+        let mut forgotten = None;
         self.pins.retain(|pin| pin.strong_count() > 0);
         let pinned = self.pins.iter().filter_map(Weak::upgrade).map(|pin| *pin).min();
         let keep_after = visible.min(pinned.unwrap_or(visible));
@@ -126,20 +137,22 @@ impl RecentWrites {
             && let Some(oldest) = self.writes.front()
             && oldest.last <= keep_after
         {
-            self.bytes -= oldest.footprint.bytes();
+            self.bytes -= oldest.bytes;
             self.after = oldest.last;
-            self.writes.pop_front();
+            forgotten = self.writes.pop_front();
         }
+        forgotten
     }
 
     /// Every write after `since`, oldest first; `None` if some are forgotten.
     pub(crate) fn after(&self, since: Sequence) -> Option<impl Iterator<Item = &RecentWrite>> {
-        // Mostly there are none, and a search among all would touch memory that nobody needs.
-        let begin = match self.writes.back() {
-            Some(newest) if newest.last > since => {
-                self.writes.partition_point(|write| write.last <= since)
-            }
-            _ => self.writes.len(),
+        // From the end: transactions are short, so that few commits are newer than a snapshot.
+        let older = |write: &RecentWrite| write.last <= since;
+        let newer =
+            self.writes.iter().rev().take(NEWEST_LOOKED_AT).take_while(|write| !older(write));
+        let begin = match newer.count() {
+            NEWEST_LOOKED_AT => self.writes.partition_point(older),
+            count => self.writes.len() - count,
         };
         (since >= self.after).then(|| self.writes.range(begin..))
     }
@@ -180,7 +193,7 @@ pub(crate) enum Admission {
 mod tests {
     use super::*;
 
-    fn footprint(key: &str) -> Footprint {
+    fn footprint(key: &str) -> Arc<Footprint> {
         let mut batch = WriteBatch::new();
         batch.put(key, "value").delete("gone").delete_range("from", "to");
         Footprint::of(&batch)

@@ -1,6 +1,6 @@
 //! Which sequence numbers somebody may still read at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,13 +17,15 @@ pub(crate) struct SnapshotList {
 
 #[derive(Debug, Default)]
 struct Held {
-    live: BTreeMap<Sequence, Live>,
+    /// Ascending. Mostly the newest is added or removed.
+    live: VecDeque<Live>,
     named: BTreeMap<String, NamedSnapshot>,
 }
 
 /// Live snapshots of one sequence number.
 #[derive(Debug, Clone, Copy)]
 struct Live {
+    sequence: Sequence,
     count: usize,
     /// When the oldest was taken, on the monotonic clock.
     since: Duration,
@@ -69,7 +71,7 @@ impl SnapshotList {
         named: impl Iterator<Item = NamedSnapshot>,
     ) -> Arc<Self> {
         let named = named.map(|snapshot| (snapshot.name.clone(), snapshot)).collect();
-        Arc::new(Self { held: Mutex::new(Held { live: BTreeMap::new(), named }), clock })
+        Arc::new(Self { held: Mutex::new(Held { live: VecDeque::new(), named }), clock })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
@@ -136,16 +138,16 @@ impl SnapshotList {
     /// How many live snapshots there are, and the oldest sequence number that a snapshot holds.
     pub(crate) fn summary(&self) -> (usize, Option<Sequence>) {
         let held = self.lock();
-        (held.live.values().map(|live| live.count).sum(), held.sequences().min())
+        (held.live.iter().map(|live| live.count).sum(), held.sequences().min())
     }
 
     /// Everybody who holds a snapshot, oldest first.
     pub(crate) fn holders(&self) -> Vec<SnapshotHolder> {
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         let held = self.lock();
-        let live = held.live.iter().map(|(&sequence, live)| SnapshotHolder {
+        let live = held.live.iter().map(|live| SnapshotHolder {
             name: None,
-            sequence,
+            sequence: live.sequence,
             count: live.count,
             age: now.saturating_sub(live.since),
         });
@@ -163,12 +165,31 @@ impl SnapshotList {
 
 impl Held {
     fn add(&mut self, sequence: Sequence, now: Duration) {
-        self.live.entry(sequence).or_insert(Live { count: 0, since: now }).count += 1;
+        match self.find(sequence) {
+            Ok(index) => self.live[index].count += 1,
+            Err(index) => self.live.insert(index, Live { sequence, count: 1, since: now }),
+        }
+    }
+
+    fn remove(&mut self, sequence: Sequence) {
+        let Ok(index) = self.find(sequence) else { return };
+        self.live[index].count -= 1;
+        if self.live[index].count == 0 {
+            self.live.remove(index);
+        }
+    }
+
+    /// Where live snapshots of a sequence number are, or belong.
+    fn find(&self, sequence: Sequence) -> Result<usize, usize> {
+        self.live.binary_search_by_key(&sequence, |live| live.sequence)
     }
 
     /// The sequence numbers of all snapshots, in no particular order.
     fn sequences(&self) -> impl Iterator<Item = Sequence> {
-        self.live.keys().copied().chain(self.named.values().map(|named| named.sequence))
+        self.live
+            .iter()
+            .map(|live| live.sequence)
+            .chain(self.named.values().map(|named| named.sequence))
     }
 }
 
@@ -184,13 +205,7 @@ impl SnapshotGuard {
 
 impl Drop for SnapshotGuard {
     fn drop(&mut self) {
-        let mut held = self.list.lock();
-        if let Some(live) = held.live.get_mut(&self.sequence) {
-            live.count -= 1;
-            if live.count == 0 {
-                held.live.remove(&self.sequence);
-            }
-        }
+        self.list.lock().remove(self.sequence);
     }
 }
 
