@@ -282,7 +282,15 @@ impl WriteBatch {
     pub(crate) fn add_checked(&mut self, kind: ValueKind, full_key: &[u8], value: &[u8]) {
         let Some((prefix, key)) = full_key.split_first_chunk() else { return };
         let keyspace = KeyspaceId(u32::from_be_bytes(*prefix));
+        self.special |= kind == ValueKind::Merge;
         self.push(kind, keyspace, key, value.len(), |bytes| bytes.extend_from_slice(value));
+    }
+
+    /// Adds a value that lives so long from the commit on. The full key and the value were checked before.
+    pub(crate) fn add_expiring_checked(&mut self, full_key: &[u8], lifetime: Millis, value: &[u8]) {
+        let Some((prefix, key)) = full_key.split_first_chunk() else { return };
+        self.special = true;
+        self.push_expiring(KeyspaceId(u32::from_be_bytes(*prefix)), key, lifetime, value);
     }
 
     /// Removes every key of a keyspace.

@@ -21,6 +21,7 @@ use crate::read::iter::ReadPoint;
 use crate::read::snapshot::{SnapshotGuard, SnapshotList};
 use crate::read::view::{View, ViewCell};
 use crate::sstable::TableEnv;
+use crate::txn::counters::TransactionCounters;
 use crate::txn::locks::LockTable;
 use crate::wal::segment::SegmentPool;
 
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     /// Keys that transactions have locked.
     pub(crate) locks: LockTable,
+    pub(crate) transactions: TransactionCounters,
     pub(crate) indexes: Indexes,
     /// `None` without a log: read-only and in-memory databases.
     pub(crate) pool: Option<Arc<SegmentPool>>,

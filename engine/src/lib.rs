@@ -76,5 +76,5 @@ pub use read::pinned::PinnedValue;
 pub use read::snapshot::{NamedSnapshot, SnapshotHolder};
 pub use rustlite_io::LogSync;
 pub use snapshot::{KeyspaceSnapshot, Snapshot};
-pub use stats::{LevelStats, Stats};
+pub use stats::{LevelStats, Stats, TransactionStats};
 pub use txn::{IsolationLevel, Savepoint, Transaction, TransactionCommit, TransactionOptions};

@@ -20,6 +20,24 @@ pub struct LevelStats {
     pub runs: usize,
 }
 
+/// How many transactions there were, and how they ended. A write to a keyspace with indexes is a transaction, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TransactionStats {
+    /// Begun. Those that are neither in `committed` nor in `rolled_back` are open.
+    pub begun: u64,
+    /// Committed; with `commit_async`, as soon as the commit has its place in the order.
+    pub committed: u64,
+    /// Ended in any other way: rolled back, dropped, or refused.
+    pub rolled_back: u64,
+    /// Got `Conflict`, at commit or at `get_for_update`.
+    pub conflicts: u64,
+    /// Times that `get_for_update` gave `LockTimeout`.
+    pub lock_timeouts: u64,
+    /// Times that `get_for_update` gave `Deadlock`.
+    pub deadlocks: u64,
+}
+
 /// Numbers about an open database. Totals count from when it was opened. Prints as a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -60,6 +78,8 @@ pub struct Stats {
     pub oldest_snapshot: Option<u64>,
     /// Who holds snapshots, oldest first: what they need is kept by compactions.
     pub snapshot_holders: Vec<SnapshotHolder>,
+    /// Transactions.
+    pub transactions: TransactionStats,
     /// Bytes of batches that were committed.
     pub user_bytes_written: u64,
     /// Bytes of tables that ingests added.
@@ -123,6 +143,7 @@ impl Stats {
             snapshots,
             oldest_snapshot,
             snapshot_holders: core.snapshots.holders(),
+            transactions: core.transactions.totals(),
             user_bytes_written: count(&counters.user_bytes_written),
             ingest_bytes_written: count(&counters.ingest_bytes_written),
             flushes: count(&counters.flushes),
@@ -186,6 +207,16 @@ impl fmt::Display for Stats {
             let (count, sequence, age) = (holder.count, holder.sequence, holder.age.as_secs());
             line("  held by", format!("{name}: {count} at sequence {sequence} for {age} s"))?;
         }
+        let TransactionStats { begun, committed, rolled_back, .. } = self.transactions;
+        let TransactionStats { conflicts, lock_timeouts, deadlocks, .. } = self.transactions;
+        line(
+            "transactions",
+            format!("{begun} begun, {committed} committed, {rolled_back} rolled back"),
+        )?;
+        line(
+            "  met",
+            format!("{conflicts} conflicts, {lock_timeouts} lock timeouts, {deadlocks} deadlocks"),
+        )?;
         line("ingests", format!("{} written", mib(self.ingest_bytes_written)))?;
         line("flushes", format!("{}; {} written", self.flushes, mib(self.flush_bytes_written)))?;
         line(

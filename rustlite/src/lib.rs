@@ -44,7 +44,8 @@ pub use rustlite_engine::{
     IsolationLevel, Iter, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX, KeyValue,
     Keyspace, KeyspaceOptions, KeyspaceSnapshot, LevelStats, LogSync, Max, MergeOperator,
     OperatorError, Options, PinnedValue, Result, Savepoint, Snapshot, Stats, Transaction,
-    TransactionCommit, TransactionOptions, U64Add, VALUE_BYTES_MAX, WriteBatch, WriteOptions,
+    TransactionCommit, TransactionOptions, TransactionStats, U64Add, VALUE_BYTES_MAX, WriteBatch,
+    WriteOptions,
 };
 pub use rustlite_engine::{
     Backup, BackupInfo, BackupProgress, CheckpointInfo, GcInfo, Ingest, IngestInfo,

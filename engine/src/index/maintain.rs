@@ -16,10 +16,13 @@ use crate::batch::{Records, WriteBatch};
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::extract::RowKeys;
-use crate::index::registry::{IndexList, IndexState, Registry, is_plain};
-use crate::key::{KeyspaceId, ValueKind};
+use crate::index::registry::{IndexList, IndexState, Registry};
+use crate::key::{KeyspaceId, Trailer, ValueKind};
+use crate::kinds::expiry::{Millis, split};
+use crate::kinds::unknown_kind;
 use crate::limits::KEYSPACE_PREFIX_BYTES;
 use crate::read::iter::{Iter, keyspace_range};
+use crate::read::overlay::OwnWrite;
 use crate::read::visible::KeyRange;
 use crate::txn::Transaction;
 
@@ -161,6 +164,32 @@ impl Transaction {
         self.change_entries(changes)
     }
 
+    /// Sets a row that expires, from the commit on, if no index must know of it. The key is a full one, and checked.
+    pub(crate) fn write_expiring_row(
+        &mut self,
+        key: &[u8],
+        lifetime: Millis,
+        value: &[u8],
+    ) -> Result<()> {
+        if self.indexes_of(key)?.is_some() {
+            return Err(Error::invalid(
+                "a value of a keyspace with indexes cannot expire: nothing would remove its entries",
+            ));
+        }
+        self.writes.write(key, OwnWrite::PutExpiring(lifetime, Arc::from(value)))
+    }
+
+    /// Gives a row an operand, if no index must know what becomes of it. The key is a full one, and checked.
+    pub(crate) fn merge_row(&mut self, key: &[u8], operand: &[u8]) -> Result<()> {
+        if self.indexes_of(key)?.is_some() {
+            return Err(Error::invalid(
+                "a keyspace with indexes takes no operands: the entries of a row that nobody has \
+                 read are not known",
+            ));
+        }
+        self.writes.merge(key, operand)
+    }
+
     /// Deletes the rows of a range of one keyspace, and their entries.
     pub(crate) fn delete_rows(&mut self, range: &KeyRange) -> Result<()> {
         let Some(indexes) = self.indexes_of(&range.start)? else {
@@ -193,12 +222,13 @@ impl Transaction {
             match record.kind {
                 ValueKind::Put => self.write_row(record.key, Some(record.value))?,
                 ValueKind::Delete => self.write_row(record.key, None)?,
-                kind if !is_plain(kind) => {
-                    return Err(Error::invalid(format!(
-                        "a batch that writes to a keyspace with indexes cannot hold a {kind:?}"
-                    )));
+                ValueKind::PutExpiring => {
+                    let (lifetime, value) = split(record.value)?;
+                    self.write_expiring_row(record.key, lifetime, value)?;
                 }
-                _ => self.delete_rows(&KeyRange {
+                ValueKind::Merge => self.merge_row(record.key, record.value)?,
+                ValueKind::ValuePointer => return Err(unknown_kind(Trailer::new(0, record.kind))),
+                ValueKind::RangeDelete => self.delete_rows(&KeyRange {
                     start: record.key.to_vec(),
                     end: record.value.to_vec(),
                 })?,

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::index::definition::{IndexDefinition, IndexSource};
 use crate::index::entry::EntryFormat;
 use crate::index::extract::{Extractor, Extractors, RowKeys};
-use crate::key::{KeyspaceId, Sequence, ValueKind};
+use crate::key::{KeyspaceId, Sequence};
 use crate::manifest::KeyspaceDescriptor;
 
 /// Not ready for anybody.
@@ -221,15 +221,11 @@ impl Indexes {
     }
 }
 
-/// Kinds of records that change a row so that its index entries can be told before the commit.
-pub(super) fn is_plain(kind: ValueKind) -> bool {
-    matches!(kind, ValueKind::Put | ValueKind::Delete | ValueKind::RangeDelete)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::index::definition::IndexType;
+    use crate::key::ValueKind;
     use crate::options::KeyspaceOptions;
 
     fn descriptor(id: u32, of: u32, source: IndexSource) -> KeyspaceDescriptor {

@@ -60,7 +60,7 @@ impl Handle {
     ) -> Result<CommitFuture> {
         let commit =
             |batch: &_, terms: CommitTerms<'_>| self.commit_batch_later(batch, options, terms);
-        self.write_by(batch, options, commit, |txn| Ok(txn.start_commit()?.1))
+        self.write_by(batch, options, commit, |mut txn| Ok(txn.start_commit()?.1))
     }
 
     fn write_by<R>(

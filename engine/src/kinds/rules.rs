@@ -45,6 +45,25 @@ pub(crate) struct KeyspaceRules {
     pub(crate) filter: Option<Arc<dyn CompactionFilter>>,
 }
 
+impl KeyspaceRules {
+    /// Refuses a kind of record that the keyspace cannot hold.
+    ///
+    /// # Errors
+    /// An operand without an operator, or a value that expires beside one.
+    pub(crate) fn admit(&self, kind: ValueKind) -> Result<()> {
+        match kind {
+            ValueKind::Merge if self.operator.is_none() => Err(Error::invalid(
+                "the keyspace was created without a merge operator; see \
+                 KeyspaceOptions::merge_operator",
+            )),
+            ValueKind::PutExpiring if self.operator.is_some() => {
+                Err(Error::invalid("values of a keyspace with a merge operator cannot expire"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Rules {
     /// No keyspace yet.
     pub(crate) fn new(
@@ -218,18 +237,7 @@ fn lifetime_of<'r>(
     record: &Record<'r>,
     rules: &KeyspaceRules,
 ) -> Result<Option<(Millis, &'r [u8])>> {
-    match record.kind {
-        ValueKind::Merge if rules.operator.is_none() => {
-            return Err(Error::invalid(
-                "the keyspace was created without a merge operator; see \
-                 KeyspaceOptions::merge_operator",
-            ));
-        }
-        ValueKind::PutExpiring if rules.operator.is_some() => {
-            return Err(Error::invalid("values of a keyspace with a merge operator cannot expire"));
-        }
-        _ => {}
-    }
+    rules.admit(record.kind)?;
     Ok(match record.kind {
         ValueKind::PutExpiring => Some(split(record.value)?),
         ValueKind::Put if rules.default_ttl_ms > 0 => Some((rules.default_ttl_ms, record.value)),

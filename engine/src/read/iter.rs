@@ -8,7 +8,7 @@ use crate::key::{KeyspaceId, Sequence};
 use crate::limits::KEYSPACE_PREFIX_BYTES;
 use crate::read::get::lookup;
 use crate::read::observed::Observed;
-use crate::read::overlay::{Overlay, OwnWrite};
+use crate::read::overlay::Overlay;
 use crate::read::snapshot::{SnapshotGuard, SnapshotList};
 use crate::read::view::View;
 use crate::read::visible::{KeyRange, VisibleCursor};
@@ -51,11 +51,8 @@ impl ReadPoint {
     /// The value of a full key, copied.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if let Some(inside) = &self.transaction {
-            match inside.own.read(key, inside.observed.as_deref()) {
-                OwnWrite::Value(value) => return Ok(Some(value.to_vec())),
-                OwnWrite::Deleted => return Ok(None),
-                OwnWrite::Unknown => {}
-            }
+            let committed = (&*self.view, self.sequence);
+            return inside.own.find(committed, key, inside.observed.as_deref(), <[u8]>::to_vec);
         }
         let found = lookup(&self.view, key, self.sequence)?;
         Ok(found.map(|found| found.as_slice().to_vec()))

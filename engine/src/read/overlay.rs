@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Deleting a range forgets the points inside; points written later lie on top. So the two parts say what a transaction's writes come to,
-//! and a batch of the ranges followed by the points has the same effect.
+//! and a batch of the ranges followed by the points has the same effect. Operands of merges wait here as they do in the tree: they are
+//! applied when the key is read.
 //!
 //! Guarantees: an overlay never changes while a cursor holds it (owners copy it on write), and [`OWN`] is newer than any
 //! sequence number of the database, so merges put the points first.
@@ -19,18 +20,57 @@ use std::sync::Arc;
 use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::key::{Sequence, Trailer, ValueKind, compare_internal};
+use crate::kinds::expiry::Millis;
+use crate::kinds::operator::Chain;
 use crate::limits::SEQUENCE_MAX;
+use crate::read::get::{Found, lookup};
 use crate::read::key_ranges::KeyRanges;
 use crate::read::observed::Observed;
+use crate::read::view::View;
 
 /// The sequence number of uncommitted points. The pipeline never gives it away.
 pub(crate) const OWN: Sequence = SEQUENCE_MAX;
 
-/// What a write has left of a key.
+/// What a transaction has made of a key.
+#[derive(Debug, Clone)]
+pub(crate) enum OwnWrite {
+    Put(Arc<[u8]>),
+    /// It will live so long, from the commit on.
+    PutExpiring(Millis, Arc<[u8]>),
+    Delete,
+    Merge(Box<Operands>),
+}
+
+/// Operands of a key's merge operator.
+#[derive(Debug, Clone)]
+pub(crate) struct Operands {
+    pub(crate) base: Base,
+    /// Oldest first.
+    pub(crate) list: Vec<Arc<[u8]>>,
+}
+
+/// What operands apply to.
+#[derive(Debug, Clone)]
+pub(crate) enum Base {
+    /// Whatever is committed.
+    Committed,
+    /// The value that the transaction has set itself, or none, because it has deleted the key.
+    Own(Option<Arc<[u8]>>),
+}
+
+impl Operands {
+    /// Adds the operands to a chain that goes from newer to older ones, behind what it has.
+    pub(crate) fn push_to(&self, chain: &mut Chain) {
+        for operand in self.list.iter().rev() {
+            chain.push(Trailer::new(OWN, ValueKind::Merge), operand);
+        }
+    }
+}
+
+/// What writes have left of a key.
 #[derive(Debug, Clone)]
 pub(crate) struct Point {
-    /// `None` if the key was deleted.
-    pub(crate) value: Option<Arc<[u8]>>,
+    pub(crate) write: OwnWrite,
     /// The savepoint that was the newest when it was written; see `txn::write_set`.
     pub(crate) savepoint: u64,
 }
@@ -43,38 +83,61 @@ pub(crate) struct Overlay {
     pub(crate) ranges: KeyRanges,
 }
 
-/// What an overlay says about a key.
-#[derive(Debug)]
-pub(crate) enum OwnWrite {
-    Value(Arc<[u8]>),
-    Deleted,
-    /// Nothing: ask the snapshot.
-    Unknown,
-}
-
 impl Overlay {
     pub(crate) fn is_empty(&self) -> bool {
         self.points.is_empty() && self.ranges.is_empty()
     }
 
-    /// As [`get`](Self::get), for a read: `observed` is told of what the snapshot must be asked for.
-    pub(crate) fn read(&self, key: &[u8], observed: Option<&Observed>) -> OwnWrite {
-        let own = self.get(key);
-        if let (OwnWrite::Unknown, Some(observed)) = (&own, observed) {
-            observed.key(key);
+    /// What was written to the key; `None` if nothing.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&OwnWrite> {
+        static DELETED: OwnWrite = OwnWrite::Delete;
+        match self.points.get(key) {
+            Some(point) => Some(&point.write),
+            None => self.ranges.contains(key).then_some(&DELETED),
         }
-        own
     }
 
-    /// What was written to the key.
-    pub(crate) fn get(&self, key: &[u8]) -> OwnWrite {
-        match self.points.get(key) {
-            Some(Point { value: Some(value), .. }) => OwnWrite::Value(Arc::clone(value)),
-            Some(_) => OwnWrite::Deleted,
-            None if self.ranges.contains(key) => OwnWrite::Deleted,
-            None => OwnWrite::Unknown,
+    /// What `take` makes of a full key's value: with these writes on top of what the view has at `sequence`. `observed` is told if the
+    /// view was asked.
+    pub(crate) fn find<R>(
+        &self,
+        (view, sequence): (&View, Sequence),
+        key: &[u8],
+        observed: Option<&Observed>,
+        take: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let operands = match self.get(key) {
+            Some(OwnWrite::Put(value) | OwnWrite::PutExpiring(_, value)) => {
+                return Ok(Some(take(value)));
+            }
+            Some(OwnWrite::Delete) => return Ok(None),
+            Some(OwnWrite::Merge(operands)) => Some(&**operands),
+            None => None,
+        };
+        if let Some(Operands { base: Base::Own(base), .. }) = operands {
+            return merged(view, key, base.as_deref(), operands).map(|value| Some(take(&value)));
         }
+        if let Some(observed) = observed {
+            observed.key(key);
+        }
+        let found = lookup(view, key, sequence)?;
+        if operands.is_none() {
+            return Ok(found.map(|found| take(found.as_slice())));
+        }
+        let base = found.as_ref().map(Found::as_slice);
+        merged(view, key, base, operands).map(|value| Some(take(&value)))
     }
+}
+
+fn merged(
+    view: &View,
+    key: &[u8],
+    base: Option<&[u8]>,
+    operands: Option<&Operands>,
+) -> Result<Vec<u8>> {
+    let mut chain = Chain::default();
+    operands.iter().for_each(|operands| operands.push_to(&mut chain));
+    view.rules.merge(key, base, &chain)
 }
 
 /// Walks the points of an overlay.
@@ -91,9 +154,14 @@ struct Current {
 
 impl Current {
     fn new((key, point): (&Arc<[u8]>, &Point)) -> Self {
-        let kind = if point.value.is_some() { ValueKind::Put } else { ValueKind::Delete };
-        let trailer = Trailer::new(OWN, kind);
-        Self { key: Arc::clone(key), trailer, value: point.value.clone() }
+        let (kind, value) = match &point.write {
+            // The lifetime has not begun.
+            OwnWrite::Put(value) | OwnWrite::PutExpiring(_, value) => (ValueKind::Put, Some(value)),
+            OwnWrite::Delete => (ValueKind::Delete, None),
+            // Whoever meets it asks the overlay for the operands.
+            OwnWrite::Merge(_) => (ValueKind::Merge, None),
+        };
+        Self { key: Arc::clone(key), trailer: Trailer::new(OWN, kind), value: value.cloned() }
     }
 }
 

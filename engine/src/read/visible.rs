@@ -19,7 +19,7 @@ use crate::range_tombstones::RangeTombstones;
 use crate::read::get::is_plain;
 use crate::read::merge::MergeCursor;
 use crate::read::observed::Observed;
-use crate::read::overlay::{OWN, Overlay, OverlayCursor};
+use crate::read::overlay::{Base, OWN, Overlay, OverlayCursor, OwnWrite};
 use crate::read::source::{RunCursor, Source};
 use crate::read::view::View;
 use crate::sstable::Table;
@@ -417,7 +417,7 @@ impl VisibleCursor {
         if trailer.kind() != Some(ValueKind::Merge) {
             return self.understand_buffered(trailer);
         }
-        self.merge.seek(&self.key, Trailer::seek(self.snapshot))?;
+        self.merge.seek(&self.key, Trailer::seek(trailer.sequence()))?;
         self.merge_operands()?;
         self.merge.seek_before(&self.key, Trailer::NEWEST)?;
         Ok(true)
@@ -446,6 +446,18 @@ impl VisibleCursor {
         let mut base = None;
         while self.merge.valid() && self.merge.key() == self.key.as_slice() {
             let trailer = self.merge.trailer();
+            if trailer.sequence() == OWN {
+                if let Some(own) = self.own_operands(&mut chain) {
+                    base = own;
+                    break;
+                }
+                self.merge.next()?;
+                continue;
+            }
+            if !self.sees(trailer) {
+                self.merge.next()?;
+                continue;
+            }
             if self.is_covered(&self.key, trailer) {
                 break;
             }
@@ -459,6 +471,16 @@ impl VisibleCursor {
         }
         self.value = self.rules.merge(&self.key, base.as_deref(), &chain)?;
         Ok(())
+    }
+
+    /// Adds the operands of the transaction itself, and gives what they apply to, if that is its own too.
+    fn own_operands(&self, chain: &mut Chain) -> Option<Option<Vec<u8>>> {
+        let OwnWrite::Merge(operands) = self.own.as_ref()?.get(&self.key)? else { return None };
+        operands.push_to(chain);
+        match &operands.base {
+            Base::Committed => None,
+            Base::Own(base) => Some(base.as_ref().map(|base| base.to_vec())),
+        }
     }
 
     #[inline]

@@ -27,6 +27,7 @@ use crate::read::snapshot::SnapshotList;
 use crate::read::view::{View, ViewCell};
 use crate::recovery::replay::{Replayed, replay_log, settle_log, sync_log_files};
 use crate::sstable::{BlockCache, Table, TableEnv};
+use crate::txn::counters::TransactionCounters;
 use crate::txn::locks::LockTable;
 use crate::values::ValueFiles;
 use crate::wal::reader::{LogTail, check_formats, refuse_unknown_segments, spare_segments};
@@ -296,6 +297,7 @@ fn assemble(parts: Parts) -> Result<Database> {
         limiter: RateLimiter::new(options.compaction_bytes_per_second, Arc::clone(&clock)),
         precedence: Precedence::new(options.background_threads, processors()),
         locks: LockTable::new(Arc::clone(&clock)),
+        transactions: TransactionCounters::default(),
         indexes,
         clock,
         options,

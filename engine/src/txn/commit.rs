@@ -26,8 +26,13 @@ impl Transaction {
     /// [`Conflict`](crate::ErrorKind::Conflict), naming the key, if the isolation level forbids the commit: nothing was written then, and
     /// the transaction should be run again from its beginning. Otherwise as [`Database::write`](crate::Database::write), and
     /// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded).
-    pub fn commit(self) -> Result<u64> {
+    pub fn commit(mut self) -> Result<u64> {
         self.check_usable()?;
+        let result = self.commit_now();
+        self.ends_with(result)
+    }
+
+    fn commit_now(&self) -> Result<Sequence> {
         if self.writes.is_empty() {
             return Ok(self.own_place());
         }
@@ -63,18 +68,22 @@ impl Transaction {
     ///
     /// # Errors
     /// The future gives those of [`commit`](Self::commit).
-    pub fn commit_async(self) -> TransactionCommit {
-        let started = self.start_commit();
-        let (sequence, commit) = match started {
+    pub fn commit_async(mut self) -> TransactionCommit {
+        let (sequence, commit) = match self.start_commit() {
             Ok((sequence, commit)) => (sequence, commit),
             Err(error) => (0, CommitFuture::settled(Err(error))),
         };
-        TransactionCommit { commit, sequence, locks: Some(self.locks) }
+        TransactionCommit { commit, sequence, locks: self.locks.take() }
     }
 
     /// The commit without its end, and the last sequence number of it.
-    pub(crate) fn start_commit(&self) -> Result<(Sequence, CommitFuture)> {
+    pub(crate) fn start_commit(&mut self) -> Result<(Sequence, CommitFuture)> {
         self.check_usable()?;
+        let result = self.commit_later();
+        self.ends_with(result)
+    }
+
+    fn commit_later(&self) -> Result<(Sequence, CommitFuture)> {
         if self.writes.is_empty() {
             return Ok((self.own_place(), CommitFuture::settled(Ok(()))));
         }
@@ -86,6 +95,12 @@ impl Transaction {
             self.validated(|terms| self.handle.commit_batch_later(&batch, &options, terms))?
         };
         Ok((commit.last_sequence(), commit))
+    }
+
+    /// Remembers how the commit went.
+    fn ends_with<R>(&mut self, result: Result<R>) -> Result<R> {
+        self.committed = result.is_ok();
+        result.inspect_err(|error| self.core().transactions.failed(error.kind()))
     }
 
     /// Where in the order a transaction stands that has written nothing: its reads are those of that moment.

@@ -178,6 +178,12 @@ impl HeldLocks {
         Self { core: Arc::clone(core), id, keys: BTreeSet::new() }
     }
 
+    /// The same locks, which the caller keeps from now on; `None` if there are none.
+    pub(crate) fn take(&mut self) -> Option<Self> {
+        let keys = std::mem::take(&mut self.keys);
+        (!keys.is_empty()).then(|| Self { core: Arc::clone(&self.core), id: self.id, keys })
+    }
+
     /// The full keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<[u8]>> {
         self.keys.iter()

@@ -38,7 +38,8 @@
 //! `engine/tests/main/hermitage.rs` has a test for each cell.
 //!
 //! The parts: [`options`]; [`transaction`] — begin, savepoints; [`commit`] — how it ends; [`read`] and [`write`] — what it can do meanwhile;
-//! [`write_set`] — its writes; [`validate`] — the check at commit; [`locks`] — for `get_for_update`; [`transact`] — running it again.
+//! [`write_set`] — its writes; [`validate`] — the check at commit; [`locks`] — for `get_for_update`; [`transact`] — running it again;
+//! [`counters`] — how many ended how.
 //! Elsewhere: `read/overlay.rs` merges the writes into iterators, `read/observed.rs` records what serializable transactions read,
 //! `read/changes.rs` asks memtables and tables what was written since a snapshot, `commit/recent.rs` remembers what the newest commits
 //! wrote.
@@ -46,6 +47,7 @@
 //! A database in which no transaction was ever begun pays one relaxed load per commit for all this.
 
 mod commit;
+pub(crate) mod counters;
 pub(crate) mod locks;
 mod options;
 mod read;

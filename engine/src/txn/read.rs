@@ -8,11 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyspaceId, Sequence};
 use crate::keyspace::{FullKey, Keyspace};
 use crate::read::changes::key_changed;
-use crate::read::get::lookup;
 use crate::read::iter::{
     Cursor, InTransaction, Iter, ReadPoint, bounded_range, keyspace_range, prefix_range,
 };
-use crate::read::overlay::OwnWrite;
 use crate::read::view::View;
 use crate::txn::locks::Denied;
 use crate::txn::transaction::Transaction;
@@ -222,13 +220,8 @@ impl Transaction {
         key: &[u8],
         take: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        match self.writes.overlay().read(key, self.observed.as_deref()) {
-            OwnWrite::Value(value) => return Ok(Some(take(&value))),
-            OwnWrite::Deleted => return Ok(None),
-            OwnWrite::Unknown => {}
-        }
-        let found = lookup(view, key, self.sequence(visible))?;
-        Ok(found.map(|found| take(found.as_slice())))
+        let committed = (view, self.sequence(visible));
+        self.writes.overlay().find(committed, key, self.observed.as_deref(), take)
     }
 
     fn locked_value(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -250,6 +243,7 @@ impl Transaction {
             Ok(()) => {}
             Err(Denied::TimedOut) => {
                 self.check_usable()?;
+                self.core().transactions.failed(ErrorKind::LockTimeout);
                 return Err(Error::new(
                     ErrorKind::LockTimeout,
                     format!("{} was locked for {:?}", shown(&key), self.options.lock_timeout),
@@ -279,6 +273,7 @@ impl Transaction {
 
     /// From now on the transaction can only be rolled back.
     pub(crate) fn fail(&mut self, error: Error) -> Error {
+        self.core().transactions.failed(error.kind());
         self.failure = Some(error.clone());
         error
     }

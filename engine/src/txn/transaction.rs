@@ -76,6 +76,8 @@ pub struct Transaction {
     pub(super) locks: HeldLocks,
     /// Why it can only be rolled back.
     pub(super) failure: Option<Error>,
+    /// Whether it ends by having been committed.
+    pub(super) committed: bool,
     /// Indexes: what there were when the transaction began, and what its commit owes them. `None` if there were none.
     pub(crate) indexing: Option<Indexing>,
 }
@@ -129,6 +131,7 @@ impl Transaction {
         }
         let repeatable = level >= IsolationLevel::RepeatableRead;
         let observes = validates && level == IsolationLevel::Serializable;
+        core.transactions.began();
         Ok(Self {
             handle: Arc::clone(handle),
             id,
@@ -141,6 +144,7 @@ impl Transaction {
             writes: WriteSet::new(BATCH_BYTES_MAX),
             locks: HeldLocks::none(core, id),
             failure: None,
+            committed: false,
             indexing: Indexing::begin(core),
         })
     }
@@ -259,6 +263,12 @@ impl Transaction {
     /// What reads see, given what is visible now.
     pub(super) fn sequence(&self, visible: Sequence) -> Sequence {
         self.snapshot.as_ref().map_or(visible, |guard| guard.sequence())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        self.core().transactions.ended(self.committed);
     }
 }
 

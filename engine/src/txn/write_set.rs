@@ -12,8 +12,9 @@ use std::sync::Arc;
 use crate::batch::{Origin, WriteBatch};
 use crate::error::{Error, Result};
 use crate::key::{KeyspaceId, ValueKind};
+use crate::kinds::expiry::EXPIRY_BYTES;
 use crate::read::key_ranges::Inserted;
-use crate::read::overlay::{Overlay, Point};
+use crate::read::overlay::{Base, Operands, Overlay, OwnWrite, Point};
 use crate::read::visible::KeyRange;
 
 /// Kind and lengths of a record in a batch, at most.
@@ -58,7 +59,20 @@ pub(crate) struct WriteSet {
 }
 
 fn point_bytes(key: &[u8], point: &Point) -> usize {
-    RECORD_OVERHEAD_BYTES + key.len() + point.value.as_ref().map_or(0, |value| value.len())
+    let record = |value: &[u8]| RECORD_OVERHEAD_BYTES + key.len() + value.len();
+    match &point.write {
+        OwnWrite::Put(value) => record(value),
+        OwnWrite::PutExpiring(_, value) => record(value) + EXPIRY_BYTES,
+        OwnWrite::Delete => record(&[]),
+        OwnWrite::Merge(merge) => {
+            let Operands { base, list } = &**merge;
+            let operands: usize = list.iter().map(|operand| record(operand)).sum();
+            match base {
+                Base::Committed => operands,
+                Base::Own(value) => operands + record(value.as_deref().unwrap_or_default()),
+            }
+        }
+    }
 }
 
 impl WriteSet {
@@ -111,9 +125,45 @@ impl WriteSet {
 
     /// Sets a full key, or deletes it.
     pub(crate) fn set(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        self.write(key, value.map_or(OwnWrite::Delete, |value| OwnWrite::Put(Arc::from(value))))
+    }
+
+    /// Gives a full key one more operand.
+    pub(crate) fn merge(&mut self, key: &[u8], operand: &[u8]) -> Result<()> {
+        let bytes = RECORD_OVERHEAD_BYTES + key.len() + operand.len();
+        self.check_room(bytes)?;
         let savepoint = self.newest_mark();
-        self.check_room(RECORD_OVERHEAD_BYTES + key.len() + value.map_or(0, <[u8]>::len))?;
-        let point = Point { value: value.map(Arc::from), savepoint };
+        if let Some(Point { write: OwnWrite::Merge(operands), savepoint: then }) =
+            Arc::make_mut(&mut self.overlay).points.get_mut(key)
+            && *then == savepoint
+        {
+            operands.list.push(Arc::from(operand));
+            self.point_bytes += bytes;
+            return Ok(());
+        }
+        let mut operands = match self.overlay.get(key) {
+            None => Operands { base: Base::Committed, list: Vec::new() },
+            Some(OwnWrite::Delete) => Operands { base: Base::Own(None), list: Vec::new() },
+            Some(OwnWrite::Put(value) | OwnWrite::PutExpiring(_, value)) => {
+                Operands { base: Base::Own(Some(Arc::clone(value))), list: Vec::new() }
+            }
+            Some(OwnWrite::Merge(operands)) => Operands::clone(operands),
+        };
+        operands.list.push(Arc::from(operand));
+        self.replace(key, Point { write: OwnWrite::Merge(Box::new(operands)), savepoint });
+        Ok(())
+    }
+
+    /// Makes something new of a full key.
+    pub(crate) fn write(&mut self, key: &[u8], write: OwnWrite) -> Result<()> {
+        let point = Point { write, savepoint: self.newest_mark() };
+        self.check_room(point_bytes(key, &point))?;
+        self.replace(key, point);
+        Ok(())
+    }
+
+    fn replace(&mut self, key: &[u8], point: Point) {
+        let savepoint = point.savepoint;
         self.point_bytes += point_bytes(key, &point);
         let (key, before) = match Arc::make_mut(&mut self.overlay).points.entry(Arc::from(key)) {
             Entry::Vacant(entry) => {
@@ -127,7 +177,6 @@ impl WriteSet {
         if savepoint > 0 && before.as_ref().is_none_or(|before| before.savepoint != savepoint) {
             self.push_undo(Undo::Point(key, before));
         }
-        Ok(())
     }
 
     /// Deletes a range of full keys, which is not empty.
@@ -219,12 +268,27 @@ impl WriteSet {
             if !KeyspaceId::of(key).is_some_and(&wanted) {
                 continue;
             }
-            match &point.value {
-                Some(value) => batch.add_checked(ValueKind::Put, key, value),
-                None => batch.add_checked(ValueKind::Delete, key, &[]),
-            }
+            add_point(&mut batch, key, &point.write);
         }
         batch
+    }
+}
+
+/// Adds what it takes to make of a key what the transaction has made of it.
+fn add_point(batch: &mut WriteBatch, key: &[u8], write: &OwnWrite) {
+    match write {
+        OwnWrite::Put(value) => batch.add_checked(ValueKind::Put, key, value),
+        OwnWrite::PutExpiring(lifetime, value) => batch.add_expiring_checked(key, *lifetime, value),
+        OwnWrite::Delete => batch.add_checked(ValueKind::Delete, key, &[]),
+        OwnWrite::Merge(merge) => {
+            let Operands { base, list } = &**merge;
+            match base {
+                Base::Committed => {}
+                Base::Own(Some(value)) => batch.add_checked(ValueKind::Put, key, value),
+                Base::Own(None) => batch.add_checked(ValueKind::Delete, key, &[]),
+            }
+            list.iter().for_each(|operand| batch.add_checked(ValueKind::Merge, key, operand));
+        }
     }
 }
 

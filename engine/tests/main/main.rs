@@ -31,6 +31,7 @@ mod oracle;
 mod support;
 mod tombstones;
 mod transaction_histories;
+mod transaction_kinds;
 mod transaction_model;
 mod transactions;
 mod workload;

@@ -6,15 +6,22 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::time::Duration;
 
 use rustlite_engine::{
-    Database, ErrorKind, IsolationLevel, Iter, Keyspace, Options, Savepoint, Transaction,
-    TransactionOptions, WriteBatch,
+    Append, Database, ErrorKind, IsolationLevel, Iter, Keyspace, KeyspaceOptions, Options,
+    Savepoint, Transaction, TransactionOptions, WriteBatch,
 };
 
 use crate::support::{Random, Table, budget, difference, dump, machine, open, seed, small_options};
 
 const SPACES: usize = 2;
+const PLAIN: usize = 0;
+const MERGING: usize = 1;
+
+/// A lifetime that no test sees the end of.
+const LONG: Duration = Duration::from_secs(1_000_000);
+
 const KEYS: usize = 60;
 
 type Key = Vec<u8>;
@@ -59,6 +66,10 @@ impl Keys {
 #[derive(Debug, Clone)]
 enum Write {
     Put(usize, Key, Vec<u8>),
+    /// Into the keyspace that has no merge operator, for longer than the test runs.
+    PutExpiring(Key, Vec<u8>),
+    /// Into the one that has: appends.
+    Merge(Key, Vec<u8>),
     Delete(usize, Key),
     DeleteRange(usize, Stretch),
 }
@@ -69,6 +80,12 @@ impl Write {
             Self::Put(space, key, value) => {
                 state[*space].insert(key.clone(), value.clone());
             }
+            Self::PutExpiring(key, value) => {
+                state[PLAIN].insert(key.clone(), value.clone());
+            }
+            Self::Merge(key, operand) => {
+                state[MERGING].entry(key.clone()).or_default().extend_from_slice(operand);
+            }
             Self::Delete(space, key) => {
                 state[*space].remove(key);
             }
@@ -78,6 +95,12 @@ impl Write {
 
     fn note(&self, keys: &mut [Keys; SPACES]) {
         match self {
+            Self::PutExpiring(key, _) => {
+                keys[PLAIN].points.insert(key.clone());
+            }
+            Self::Merge(key, _) => {
+                keys[MERGING].points.insert(key.clone());
+            }
             Self::Put(space, key, _) | Self::Delete(space, key) => {
                 keys[*space].points.insert(key.clone());
             }
@@ -139,8 +162,10 @@ impl Open {
         state
     }
 
+    /// Whether what it reads of the key follows from its own writes alone.
     fn has_written(&self, space: usize, key: &Key) -> bool {
-        let written = &footprint(&self.writes)[space];
+        let all = self.writes.iter().filter(|write| !matches!(write, Write::Merge(..)));
+        let written = &footprint(&all.cloned().collect::<Vec<_>>())[space];
         written.points.contains(key) || written.ranges.iter().any(|range| range.contains(key))
     }
 }
@@ -159,7 +184,8 @@ struct Model {
 
 impl Model {
     fn new(db: Database, seed: u64) -> Self {
-        let spaces = [(*db).clone(), db.keyspace("other").unwrap()];
+        let appending = KeyspaceOptions::new().merge_operator(Append::NAME);
+        let spaces = [(*db).clone(), db.create_keyspace("other", appending).unwrap()];
         Self {
             db,
             spaces,
@@ -183,9 +209,11 @@ impl Model {
 
     fn write(&mut self) -> Write {
         let space = self.random.below(SPACES);
-        match self.random.below(10) {
-            0..6 => Write::Put(space, self.key(), self.value()),
-            6..9 => Write::Delete(space, self.key()),
+        match self.random.below(12) {
+            0..5 => Write::Put(space, self.key(), self.value()),
+            5..6 => Write::PutExpiring(self.key(), self.value()),
+            6..8 => Write::Merge(self.key(), self.value()),
+            8..11 => Write::Delete(space, self.key()),
             _ => {
                 let (a, b) = (self.key(), self.key());
                 let range = Stretch { start: a.clone().min(b.clone()), end: Some(a.max(b)) };
@@ -205,6 +233,10 @@ impl Model {
         for write in &writes {
             match write {
                 Write::Put(space, key, value) => batch.put_in(&self.spaces[*space], key, value),
+                Write::PutExpiring(key, value) => {
+                    batch.put_expiring_in(&self.spaces[PLAIN], key, value, LONG)
+                }
+                Write::Merge(key, operand) => batch.merge_in(&self.spaces[MERGING], key, operand),
                 Write::Delete(space, key) => batch.delete_in(&self.spaces[*space], key),
                 Write::DeleteRange(space, Stretch { start, end: Some(end) }) => {
                     batch.delete_range_in(&self.spaces[*space], start, end)
@@ -248,6 +280,10 @@ impl Model {
         let (open, spaces) = (&mut self.open[index], &self.spaces);
         let result = match &write {
             Write::Put(space, key, value) => open.txn.put_in(&spaces[*space], key, value),
+            Write::PutExpiring(key, value) => {
+                open.txn.put_expiring_in(&spaces[PLAIN], key, value, LONG)
+            }
+            Write::Merge(key, operand) => open.txn.merge_in(&spaces[MERGING], key, operand),
             Write::Delete(space, key) => open.txn.delete_in(&spaces[*space], key),
             Write::DeleteRange(space, Stretch { start, end: Some(end) }) => {
                 open.txn.delete_range_in(&spaces[*space], start, end)

@@ -269,6 +269,7 @@ fn a_deadlock_has_one_victim() {
         }
     });
     assert_eq!(victims.load(Ordering::SeqCst), 1);
+    assert_eq!(db.stats().unwrap().transactions.deadlocks, 1);
 }
 
 #[test]
@@ -394,4 +395,37 @@ fn commits_in_flight_when_the_first_transaction_begins_are_not_missed() {
             }
         });
     }
+}
+
+#[test]
+fn statistics_say_how_transactions_ended() {
+    let db = memory();
+    db.put("k", "0").unwrap();
+    let serializable = TransactionOptions::new().isolation(IsolationLevel::Serializable);
+    db.transact(|txn| txn.put("k", "1")).unwrap();
+    db.begin().unwrap().commit().unwrap();
+    let mut in_flight = db.begin().unwrap();
+    in_flight.put("k", "2").unwrap();
+    in_flight.commit_async().wait().unwrap();
+    db.begin().unwrap().rollback();
+    let mut late = db.begin_with(serializable).unwrap();
+    late.get("k").unwrap();
+    late.put("other", "x").unwrap();
+    db.put("k", "3").unwrap();
+    assert_eq!(kind(late.commit()), ErrorKind::Conflict);
+    let mut locks = db.begin().unwrap();
+    locks.get("k").unwrap();
+    db.put("k", "4").unwrap();
+    assert_eq!(kind(locks.get_for_update("k")), ErrorKind::Conflict);
+    assert_eq!(kind(locks.commit()), ErrorKind::Conflict, "the same one");
+    let mut owner = db.begin().unwrap();
+    owner.get_for_update("k").unwrap();
+    let mut waiter = db.begin_with(serializable.lock_timeout(Duration::ZERO)).unwrap();
+    assert_eq!(kind(waiter.get_for_update("k")), ErrorKind::LockTimeout);
+    let stats = db.stats().unwrap().transactions;
+    assert_eq!((stats.begun, stats.committed, stats.rolled_back), (8, 3, 3), "two are open");
+    assert_eq!((stats.conflicts, stats.lock_timeouts, stats.deadlocks), (2, 1, 0));
+    let text = db.stats().unwrap().to_string();
+    assert!(text.contains("8 begun, 3 committed, 3 rolled back"), "{text}");
+    assert!(text.contains("2 conflicts, 1 lock timeouts, 0 deadlocks"), "{text}");
 }

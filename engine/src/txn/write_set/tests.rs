@@ -26,7 +26,10 @@ fn records(writes: &WriteSet) -> Vec<String> {
         .map(|record| match record.kind {
             ValueKind::RangeDelete => format!("R {}-{}", text(record.key), text(record.value)),
             ValueKind::Delete => format!("D {}", text(record.key)),
-            _ => format!("P {}={}", text(record.key), String::from_utf8_lossy(record.value)),
+            kind => {
+                let letter = if kind == ValueKind::Merge { 'M' } else { 'P' };
+                format!("{letter} {}={}", text(record.key), String::from_utf8_lossy(record.value))
+            }
         })
         .collect()
 }
@@ -100,4 +103,49 @@ fn a_write_set_never_grows_beyond_its_bound() {
     assert!(writes.set(&key("a"), Some(&[0; 900])).is_err());
     writes.set(&key("b"), Some(b"small")).unwrap();
     assert!(writes.delete_range(&range(&"q".repeat(100), "r")).is_err());
+}
+
+#[test]
+fn operands_wait_for_what_they_apply_to() {
+    let mut writes = WriteSet::new(10_000);
+    let merge = |writes: &mut WriteSet, name: &str, operand: &str| {
+        writes.merge(&key(name), operand.as_bytes()).unwrap();
+    };
+    merge(&mut writes, "committed", "1");
+    merge(&mut writes, "committed", "2");
+    put(&mut writes, "own", "base");
+    merge(&mut writes, "own", "3");
+    writes.delete_range(&range("r", "s")).unwrap();
+    merge(&mut writes, "r", "4");
+    let (before, bytes) = (records(&writes), writes.batch_bytes());
+    assert_eq!(
+        before,
+        ["R r-s", "M committed=1", "M committed=2", "P own=base", "M own=3", "D r", "M r=4"]
+    );
+    let savepoint = writes.set_savepoint();
+    merge(&mut writes, "committed", "5");
+    merge(&mut writes, "own", "6");
+    put(&mut writes, "r", "7");
+    assert_eq!(
+        records(&writes)[3..],
+        ["M committed=5", "P own=base", "M own=3", "M own=6", "P r=7"]
+    );
+    writes.rollback_to(savepoint).unwrap();
+    assert_eq!((records(&writes), writes.batch_bytes(), writes.undo_bytes), (before, bytes, 0));
+    let mut small = WriteSet::new(200);
+    merge(&mut small, "k", &"x".repeat(100));
+    let error = small.merge(&key("k"), &[0; 100]).unwrap_err();
+    assert!(error.to_string().contains("larger than 200 bytes"), "{error}");
+    assert_eq!(records(&small).len(), 1);
+}
+
+#[test]
+fn a_lifetime_goes_into_the_batch() {
+    let mut writes = WriteSet::new(1000);
+    writes.write(&key("k"), OwnWrite::PutExpiring(5, Arc::from(&b"v"[..]))).unwrap();
+    let batch = writes.to_batch(ORIGIN, |_| true);
+    assert!(batch.is_special() && batch.size_bytes() <= writes.batch_bytes());
+    let record = Records::new(batch.bytes()).next().unwrap().unwrap();
+    let expected = [&5_u64.to_le_bytes()[..], b"v"].concat();
+    assert_eq!((record.kind, record.value), (ValueKind::PutExpiring, &expected[..]));
 }
