@@ -36,6 +36,7 @@ fn the_child_process_plays_its_role() {
         "write until killed" => crate::kill::write_until_killed(&directory),
         "fill the disk" => crate::medium::fill_the_disk(&directory),
         "open on a full disk" => crate::medium::open_on_a_full_disk(&directory),
+        "keep commits in flight until killed" => crate::in_flight::commit_until_killed(&directory),
         "make many tables" => crate::limits::make_many_tables(&directory),
         "use a read-only medium" => crate::medium::use_a_read_only_medium(&directory),
         "commit with sync" => crate::system_calls::commit_with_sync(&directory),

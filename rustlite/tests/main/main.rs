@@ -12,6 +12,7 @@ mod damage;
 mod errors;
 mod examples;
 mod index_build;
+mod in_flight;
 mod keyspaces;
 mod kill;
 mod kill_model;
