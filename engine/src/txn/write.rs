@@ -77,8 +77,9 @@ impl Transaction {
     }
 
     /// Gives a key an operand for its merge operator, as [`Keyspace::merge`] does: a write, not a read. So two transactions that do it
-    /// to the same key conflict where two that put it do (at `RepeatableRead` and `Serializable`), and at `ReadCommitted` both take
-    /// effect, one after the other. The transaction itself reads what the operator makes of it.
+    /// to the same key conflict where two that put it do (at `RepeatableRead` and `Serializable`). At `ReadCommitted` both take effect, one
+    /// after the other. The transaction itself reads what the operator makes of it; at `ReadCommitted` another's operand may still get
+    /// in before the commit.
     ///
     /// ```
     /// # fn main() -> Result<(), rustlite_engine::Error> {

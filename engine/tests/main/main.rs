@@ -30,6 +30,7 @@ mod named_snapshots;
 mod oracle;
 mod support;
 mod tombstones;
+mod transaction_black_box;
 mod transaction_histories;
 mod transaction_kinds;
 mod transaction_model;
