@@ -511,6 +511,10 @@ impl<'a> Worker<'a> {
         first: u64,
         acknowledged: u64,
     ) -> OperationResult<()> {
+        if acknowledged < TRANSACTION_RECORDS as u64 {
+            let too_few = format!("it takes at least {TRANSACTION_RECORDS} records");
+            return Err(("a transaction", too_few.into()));
+        }
         self.many_records.clear();
         self.many_records.push(first);
         while self.many_records.len() < TRANSACTION_RECORDS {

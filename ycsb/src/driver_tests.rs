@@ -69,8 +69,17 @@ impl Store for Memory {
         Ok(())
     }
 
-    fn insert(&mut self, key: &[u8], value: &[u8]) -> std::result::Result<(), Failure> {
-        self.update(key, value)
+    /// One step after the other: whoever gets in between writes the same values.
+    fn transact(&mut self, records: &mut [Rewrite]) -> std::result::Result<u64, Failure> {
+        for record in records.iter_mut() {
+            let mut found = Vec::new();
+            let was_there = self.read(&record.key, &mut found)?;
+            record.set_found(was_there.then_some(&found[..]));
+        }
+        for record in records.iter() {
+            self.update(&record.key, &record.value)?;
+        }
+        Ok(1)
     }
 
     fn scan(
@@ -173,9 +182,11 @@ fn single_operations_find_what_is_there_and_nothing_else() {
             // Scans that begin in the last hundred records find fewer.
             "scan-100" => 80..=100,
             "scan-forward" | "scan-backward" => 2000..=2000,
+            _ if workload.transacts() => 2..=2,
             _ => 0..=0,
         };
         assert!(per_operation.contains(&(driven.found / 40)), "workload {}", workload.name);
+        assert_eq!(driven.aborts, if workload.transacts() { 40 } else { 0 });
         let gap = driven.timeline.summary().longest_write_gap_us;
         assert_eq!(gap.is_some(), workload.writes(), "workload {}", workload.name);
     }
@@ -192,6 +203,18 @@ fn lost_and_wrong_records_of_single_operations_are_counted() {
     let forgetful = run(Fault::Forgets, "scan-forward");
     assert_eq!((forgetful.missing, forgetful.wrong), (20, 20));
     assert_eq!(run(Fault::Confuses, "scan-backward").wrong, 20);
+    assert_eq!(run(Fault::Forgets, "transactions").missing, 4);
+    assert_eq!(run(Fault::Confuses, "transactions").wrong, 40);
+}
+
+#[test]
+fn transactions_over_too_few_records_are_refused() {
+    let load = Drive { records: 1, ..plan(None) };
+    let store = memory(Fault::None);
+    drive("memory", &store, &load, &mut |_| true).unwrap();
+    let plan = Drive { records: 1, ..plan(Some("transactions")) };
+    let error = drive("memory", &store, &plan, &mut |_| true).unwrap_err();
+    assert!(error.to_string().contains("at least 2 records"), "{error}");
 }
 
 #[test]
