@@ -51,7 +51,7 @@ impl Table {
     /// Length of the newest value of `key`.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<usize> {
-        let (_, span) = self.0.get(key, crate::limits::SEQUENCE_MAX)?;
+        let (_, span) = self.0.get(key, hash_key(key), crate::limits::SEQUENCE_MAX)?;
         Some(self.0.value(span).len())
     }
 }

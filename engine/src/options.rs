@@ -390,8 +390,9 @@ impl Options {
     /// takes them back when memory is short.
     #[must_use]
     pub fn memory_bound_bytes(&self) -> u64 {
-        // A memtable may pass its limit by the last batch and by one allocation unit of its arena.
-        let memtables = self.memtables_max as u64 * (self.memtable_bytes as u64 + (4 << 20));
+        // A memtable may pass its limit by the last batch and by one allocation unit of its arena; and it has a filter.
+        let memtable = self.memtable_bytes as u64;
+        let memtables = self.memtables_max as u64 * (memtable + memtable / 128 + (4 << 20));
         let frames = self.log_frames_in_flight as u64 * FRAME_BYTES_MAX as u64;
         // While a table is written, its index and the hashes for its filter are in memory: at most half its size for tiny records.
         let thread = BACKGROUND_BUFFER_BYTES + self.table_bytes / 2;

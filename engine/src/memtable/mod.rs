@@ -4,7 +4,8 @@
 //! Guarantees: any number of threads insert and read at once; a record is complete when it can be
 //! found and stays until the memtable is dropped; a reader that knows (through the visible sequence
 //! number) that a write was applied finds it. Point records live in an arena skiplist
-//! ([`skiplist`], [`arena`]); range tombstones, which are few, beside it.
+//! ([`skiplist`], [`arena`]), with a filter of their keys ([`presence`]); range tombstones, which are few,
+//! beside it.
 
 #[allow(unsafe_code, reason = "owns raw memory and hands out addresses in it")]
 pub(crate) mod arena;
@@ -13,6 +14,7 @@ pub(crate) mod fences;
 pub(crate) mod link;
 #[allow(unsafe_code, reason = "owns memory that comes straight from the system")]
 mod pages;
+mod presence;
 #[allow(unsafe_code, reason = "lays nodes out in the arena and reads them while others are linked")]
 pub(crate) mod skiplist;
 mod stock;
@@ -23,11 +25,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub(crate) use self::cursor::MemtableCursor;
+use self::presence::{Presence, PresenceStock};
 pub(crate) use self::skiplist::Splice;
 use self::skiplist::{Position, SkipList};
 use self::stock::ChunkStock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{Sequence, Trailer};
+use crate::key::{Sequence, Trailer, hash_key};
 use crate::range_tombstones::RangeTombstones;
 
 /// Where the value of a record of one certain memtable is.
@@ -39,6 +42,7 @@ const LOOSE_TOMBSTONES_MAX: usize = 16;
 /// A memtable. Shared as `Arc<Memtable>`.
 pub(crate) struct Memtable {
     list: SkipList,
+    presence: Presence,
     /// How many were added. Stored with release after the tombstone is there, loaded with acquire
     /// before looking: who sees the count of an add takes the lock and finds it. Readers of zero
     /// take no lock.
@@ -52,18 +56,25 @@ pub(crate) struct Memtable {
 
 /// Makes the memtables of one database, which pass their memory on to one another.
 #[derive(Clone)]
-pub(crate) struct MemtableMaker(Arc<ChunkStock>);
+pub(crate) struct MemtableMaker {
+    chunks: Arc<ChunkStock>,
+    presences: Arc<PresenceStock>,
+}
 
 impl MemtableMaker {
     /// For memtables that grow to about so many bytes.
     pub(crate) fn new(memtable_bytes: usize) -> Self {
-        Self(Arc::new(ChunkStock::new(memtable_bytes)))
+        Self {
+            chunks: Arc::new(ChunkStock::new(memtable_bytes)),
+            presences: Arc::new(PresenceStock::new(memtable_bytes)),
+        }
     }
 
     /// An empty memtable.
     pub(crate) fn make(&self) -> Result<Memtable> {
         Ok(Memtable {
-            list: SkipList::new(Arc::clone(&self.0)).ok_or_else(no_room)?,
+            list: SkipList::new(Arc::clone(&self.chunks)).ok_or_else(no_room)?,
+            presence: self.presences.take(),
             tombstone_count: AtomicUsize::new(0),
             tombstone_bytes: AtomicUsize::new(0),
             tombstones: RwLock::default(),
@@ -98,6 +109,7 @@ impl Memtable {
         value: &[u8],
         splice: &mut Splice,
     ) -> Result<()> {
+        self.presence.add(hash_key(key));
         self.list.insert(key, trailer, value, splice).map_err(|_full| no_room())
     }
 
@@ -120,10 +132,18 @@ impl Memtable {
         self.tombstone_count.fetch_add(1, Ordering::Release);
     }
 
-    /// The newest version of `key` that a reader at `snapshot` may see. Knows nothing of range
-    /// tombstones.
+    /// The newest version of `key`, whose hash is `hash`, that a reader at `snapshot` may see. Knows
+    /// nothing of range tombstones.
     #[inline]
-    pub(crate) fn get(&self, key: &[u8], snapshot: Sequence) -> Option<(Trailer, ValueSpan)> {
+    pub(crate) fn get(
+        &self,
+        key: &[u8],
+        hash: u64,
+        snapshot: Sequence,
+    ) -> Option<(Trailer, ValueSpan)> {
+        if !self.presence.may_contain(hash) {
+            return None;
+        }
         let span = self.list.seek_same_key(key, Trailer::seek(snapshot))?;
         Some((self.list.entry(span).trailer(), span))
     }

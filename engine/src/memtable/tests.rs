@@ -92,7 +92,7 @@ fn get_finds_the_newest_version_that_the_snapshot_may_see() {
         let snapshot = random.below(count + 2);
         let from = (key.clone(), turned(Trailer::seek(snapshot)));
         let expected = model.range(from..).next().filter(|((found, _), _)| *found == key);
-        let found = memtable.get(&key, snapshot);
+        let found = memtable.get(&key, hash_key(&key), snapshot);
         assert_eq!(found.map(|(trailer, _)| turned(trailer)), expected.map(|(k, _)| k.1));
         assert_eq!(found.map(|(_, span)| memtable.value(span)), expected.map(|(_, v)| &**v));
     }
@@ -149,7 +149,7 @@ fn a_cursor_moves_as_one_over_a_sorted_map_does() {
 fn an_empty_memtable_has_nothing() {
     let memtable = Arc::new(Memtable::new(1 << 30).unwrap());
     assert!(memtable.is_empty());
-    assert_eq!(memtable.get(b"", u64::MAX >> 8), None);
+    assert_eq!(memtable.get(b"", hash_key(b""), u64::MAX >> 8), None);
     let mut cursor = memtable.cursor();
     for to in 0..4 {
         match to {
@@ -166,15 +166,16 @@ fn an_empty_memtable_has_nothing() {
 
 #[test]
 fn values_longer_than_a_chunk_come_back_whole() {
+    const KEY: &[u8] = b"\0\0\0\0key";
     let memtable = Memtable::new(0).unwrap();
     let mut splice = Splice::default();
     let sizes = [0, arena::SHARED_BYTES_MAX, arena::CHUNK_BYTES, 3 * arena::CHUNK_BYTES + 5];
     for (sequence, &size) in (1_u8..).zip(&sizes) {
         let trailer = Trailer::new(sequence.into(), ValueKind::Put);
-        memtable.insert(b"\0\0\0\0key", trailer, &vec![sequence; size], &mut splice).unwrap();
+        memtable.insert(KEY, trailer, &vec![sequence; size], &mut splice).unwrap();
     }
     for (sequence, &size) in (1_u8..).zip(&sizes) {
-        let (_, span) = memtable.get(b"\0\0\0\0key", sequence.into()).expect("it was inserted");
+        let (_, span) = memtable.get(KEY, hash_key(KEY), sequence.into()).expect("it was inserted");
         assert!(memtable.value(span) == vec![sequence; size]);
     }
     assert!(memtable.memory_usage() >= sizes.iter().sum());
@@ -198,7 +199,7 @@ fn a_span_of_another_memtable_is_refused() {
     let memtable = Memtable::new(0).unwrap();
     let trailer = Trailer::new(1, ValueKind::Put);
     memtable.insert(b"key", trailer, b"value", &mut Splice::default()).unwrap();
-    let (_, span) = memtable.get(b"key", 1).expect("it was inserted");
+    let (_, span) = memtable.get(b"key", hash_key(b"key"), 1).expect("it was inserted");
     let other = Memtable::new(0).unwrap();
     other.value(span);
 }
@@ -235,7 +236,8 @@ fn readers_find_all_that_was_announced_while_writers_go_on() {
                 let counts: Vec<_> = announced.iter().map(|n| n.load(Ordering::Acquire)).collect();
                 for (writer, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
                     let key = key_of(writer as u64, random.below(count));
-                    let (_, span) = memtable.get(&key, u64::MAX >> 8).expect("announced");
+                    let (_, span) =
+                        memtable.get(&key, hash_key(&key), u64::MAX >> 8).expect("announced");
                     assert_eq!(memtable.value(span), key);
                 }
                 if counts.iter().all(|&count| count == batches * batch) {

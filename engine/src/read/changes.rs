@@ -22,15 +22,15 @@ fn memtables_after(view: &View, since: Sequence) -> impl Iterator<Item = &Arc<Me
 
 /// True if a record or a range tombstone newer than `since` concerns the key.
 pub(crate) fn key_changed(view: &View, key: &[u8], since: Sequence) -> Result<bool> {
+    let hash = hash_key(key);
     for memtable in memtables_after(view, since) {
         let tombstone = memtable.newest_covering(key, SEQUENCE_MAX);
-        let point = memtable.get(key, SEQUENCE_MAX).map(|(trailer, _)| trailer.sequence());
+        let point = memtable.get(key, hash, SEQUENCE_MAX).map(|(trailer, _)| trailer.sequence());
         // Of any key, a source holds only older versions than the sources before it: the first that knows it decides.
         if let Some(newest) = tombstone.max(point) {
             return Ok(newest > since);
         }
     }
-    let hash = hash_key(key);
     for handle in view.version.sources().filter_map(|run| run.find(key)) {
         if handle.meta.largest_sequence <= since {
             continue;

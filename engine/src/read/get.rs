@@ -1,8 +1,7 @@
 //! Point lookup in a view, newest source first.
 //!
 //! For any key, every source holds only older versions than the sources before it. So the first source that knows the key decides,
-//! and a range tombstone that covers the key ends the search: everything behind it is older. The key is hashed once, when the first
-//! table is reached, and the hash serves all filters.
+//! and a range tombstone that covers the key ends the search: everything behind it is older. The key is hashed once, and the hash serves all filters.
 
 use std::sync::Arc;
 
@@ -49,11 +48,21 @@ pub(crate) fn lookup<'v>(
     key: &[u8],
     snapshot: Sequence,
 ) -> Result<Option<Found<'v>>> {
+    lookup_hashed(view, key, hash_key(key), snapshot)
+}
+
+/// As [`lookup`], where the key's hash is known.
+pub(crate) fn lookup_hashed<'v>(
+    view: &'v View,
+    key: &[u8],
+    hash: u64,
+    snapshot: Sequence,
+) -> Result<Option<Found<'v>>> {
     #[cfg(feature = "planted-slowdown")]
     planted_slowdown();
     for memtable in view.memtables() {
         let tombstone = memtable.newest_covering(key, snapshot);
-        match memtable.get(key, snapshot) {
+        match memtable.get(key, hash, snapshot) {
             Some((trailer, span)) => {
                 if !is_live(trailer, tombstone) {
                     return Ok(None);
@@ -69,7 +78,7 @@ pub(crate) fn lookup<'v>(
             None => {}
         }
     }
-    lookup_in_tables(view, key, snapshot)
+    lookup_in_tables(view, key, hash, snapshot)
 }
 
 /// About a twentieth of a point read's instructions, for nothing: see the feature in `Cargo.toml`.
@@ -91,9 +100,9 @@ const PREFETCHED: usize = 8;
 fn lookup_in_tables<'v>(
     view: &'v View,
     key: &[u8],
+    hash: u64,
     snapshot: Sequence,
 ) -> Result<Option<Found<'v>>> {
-    let hash = hash_key(key);
     view.read_cost.looked_up(hash, view.version.l0().len());
     let mut candidates = view.version.sources().filter_map(|run| run.find(key));
     loop {

@@ -8,7 +8,7 @@
 use crate::error::Result;
 use crate::key::{KeyspaceId, Sequence, hash_key};
 use crate::keyspace::FullKey;
-use crate::read::get::lookup;
+use crate::read::get::lookup_hashed;
 use crate::read::view::View;
 use crate::sstable::{BlockHint, Table};
 
@@ -26,11 +26,12 @@ pub(crate) fn multi_get<K: AsRef<[u8]>>(
     for group in keys.chunks(GROUP) {
         let full = |key: &K| FullKey::new(keyspace, key.as_ref());
         let group: Vec<FullKey> = group.iter().map(full).collect::<Result<_>>()?;
+        let hashes: Vec<u64> = group.iter().map(|key| hash_key(key.as_slice())).collect();
         if group.len() > 1 {
-            bring_in(view, &group);
+            bring_in(view, &group, &hashes);
         }
-        for key in &group {
-            let found = lookup(view, key.as_slice(), snapshot)?;
+        for (key, &hash) in group.iter().zip(&hashes) {
+            let found = lookup_hashed(view, key.as_slice(), hash, snapshot)?;
             values.push(found.map(|found| found.as_slice().to_vec()));
         }
     }
@@ -45,11 +46,10 @@ struct Candidate<'a> {
 }
 
 /// Brings in what lookups of these keys will touch in tables.
-fn bring_in(view: &View, keys: &[FullKey]) {
+fn bring_in(view: &View, keys: &[FullKey], hashes: &[u64]) {
     let mut candidates = Vec::with_capacity(keys.len() * 2);
-    for key in keys {
+    for (key, &hash) in keys.iter().zip(hashes) {
         let key = key.as_slice();
-        let hash = hash_key(key);
         for handle in view.version.sources().filter_map(|run| run.find(key)) {
             let table = &*handle.table;
             table.prefetch_filter(hash);

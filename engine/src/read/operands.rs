@@ -22,11 +22,12 @@ struct Walk<'v> {
 impl Walk<'_> {
     /// Collects operands, newest first, until it finds what they apply to.
     fn down(&mut self, key: &[u8], snapshot: Sequence) -> Result<Option<Vec<u8>>> {
+        let hash = hash_key(key);
         for memtable in self.view.memtables() {
             let tombstone = memtable.newest_covering(key, snapshot);
             let mut limit = Some(snapshot);
             while let Some(at) = limit
-                && let Some((trailer, span)) = memtable.get(key, at)
+                && let Some((trailer, span)) = memtable.get(key, hash, at)
             {
                 match self.step(trailer, memtable.value(span), tombstone)? {
                     ControlFlow::Break(base) => return Ok(base),
@@ -37,7 +38,6 @@ impl Walk<'_> {
                 return Ok(None);
             }
         }
-        let hash = hash_key(key);
         for handle in self.view.version.sources().filter_map(|run| run.find(key)) {
             let table = &handle.table;
             let tombstone = table.range_tombstones().newest_covering(key, snapshot);
