@@ -253,8 +253,8 @@ impl Default for Options {
             table_bytes: 32 << 20,
             level_base_bytes: 256 << 20,
             level_ratio: 10,
-            l0_compaction_trigger: 4,
-            l0_slowdown_trigger: 12,
+            l0_compaction_trigger: 8,
+            l0_slowdown_trigger: 20,
             l0_stop_trigger: 36,
             // One where a second would have to share a processor with a writer.
             background_threads: processors().saturating_sub(1).clamp(1, 2),

@@ -15,7 +15,7 @@ use crate::core::Signals;
 const LOOKUP_NANOS: u64 = 45;
 
 /// A cursor seeks in one more run.
-const SEEK_NANOS: u64 = 400;
+const SEEK_NANOS: u64 = 1000;
 
 /// A cursor goes on in another source than the one it was in.
 const SWITCH_NANOS: u64 = 30;
@@ -99,7 +99,7 @@ mod tests {
         assert!(!cost.is_paid(), "there is nothing to merge");
         cost.set_bytes(Some(1_000_000));
         let before = signals.generation();
-        cost.walked(1, 1_249, 13);
+        cost.walked(1, 499, 33);
         assert!(!cost.is_paid());
         assert_eq!(signals.generation(), before);
         cost.walked(0, 0, 1);
