@@ -59,7 +59,7 @@ impl CommitPipeline {
                 let ticket = state.next_ticket;
                 state.next_ticket += 1;
                 state.next_sequence += 1;
-                self.publisher.enter(ticket, sequence, 0, Waiter::Thread);
+                self.publisher.enter(ticket, ticket, sequence, 0, Waiter::Thread);
                 if let Some(recent) = &mut state.recent {
                     recent.add(sequence, footprint, self.visible());
                 }

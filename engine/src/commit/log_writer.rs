@@ -40,8 +40,8 @@ pub(crate) struct NewEntry<'a> {
 /// Where a batch was placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// In a frame; published once the log is durable up to the LSN.
-    Frame(Lsn),
+    /// In a frame that ticket `first_ticket` began; published once the log is durable up to `end`.
+    Frame { end: Lsn, first_ticket: Ticket },
     /// Stored. Published without any I/O, or, for a `Sync` commit, once a sync reaches the LSN.
     Store(Lsn),
 }
@@ -184,7 +184,7 @@ impl LogWriter {
         let frames_busy =
             self.open.is_some() || !self.sealed.is_empty() || !self.in_flight.is_empty();
         if frames_busy || (entry.sync && self.stored <= self.durable && aligned) {
-            Ok(Placement::Frame(self.append_to_frame(entry)))
+            Ok(self.append_to_frame(entry))
         } else {
             self.store(entry).map(Placement::Store)
         }
@@ -240,7 +240,7 @@ impl LogWriter {
         }
     }
 
-    fn append_to_frame(&mut self, entry: &NewEntry<'_>) -> Lsn {
+    fn append_to_frame(&mut self, entry: &NewEntry<'_>) -> Placement {
         if self.open.as_ref().is_some_and(|open| {
             open.buffer.len() + entry_bytes(entry.payload.len()) > FRAME_BYTES_MAX
         }) {
@@ -270,9 +270,10 @@ impl LogWriter {
         open.buffer.extend_from_slice(&header.encode(seed));
         open.buffer.extend_from_slice(entry.payload);
         open.buffer.resize(at + entry_bytes(entry.payload.len()));
+        let first_ticket = open.first_ticket;
         self.end += entry_bytes(entry.payload.len()) as u64;
         self.gathering.set_gathered(self.waiting_commits());
-        self.end
+        Placement::Frame { end: self.end, first_ticket }
     }
 
     /// Closes the open frame at a block boundary and queues it.

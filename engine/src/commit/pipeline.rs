@@ -396,8 +396,8 @@ impl CommitPipeline {
         if sequence + u64::from(batch.count()) > SEQUENCE_MAX {
             return Err(Error::invalid("the database has used up its 2^56 sequence numbers"));
         }
-        let (needs_lsn, must_lead, briefly, lead) = match &mut state.log {
-            None => (0, false, true, None),
+        let (needs_lsn, crowd, must_lead, briefly, lead) = match &mut state.log {
+            None => (0, ticket, false, true, None),
             Some(log) => {
                 let entry = NewEntry {
                     payload: batch.bytes(),
@@ -412,12 +412,15 @@ impl CommitPipeline {
                     self.ahead.ask_for_pages(segment, offset);
                 }
                 match placement {
-                    Placement::Store(lsn) => (if sync { lsn } else { 0 }, sync, !sync, None),
-                    Placement::Frame(lsn) => {
+                    Placement::Store(lsn) => {
+                        (if sync { lsn } else { 0 }, ticket, sync, !sync, None)
+                    }
+                    Placement::Frame { end, first_ticket } => {
                         let leads = waiter == Waiter::Thread && log.has_idle_lane();
                         let at_once = leads && self.gathering.is_complete();
                         let lead = if at_once { log.lead_frame() } else { None };
-                        (lsn, leads && !at_once && !self.gathering.is_held(), false, lead)
+                        let must_lead = leads && !at_once && !self.gathering.is_held();
+                        (end, first_ticket, must_lead, false, lead)
                     }
                 }
             }
@@ -425,7 +428,7 @@ impl CommitPipeline {
         state.next_ticket += 1;
         state.next_sequence += u64::from(batch.count());
         let last_sequence = state.next_sequence - 1;
-        self.publisher.enter(ticket, last_sequence, needs_lsn, waiter);
+        self.publisher.enter(ticket, crowd, last_sequence, needs_lsn, waiter);
         Ok(Ok(Enqueued {
             ticket,
             first_sequence: sequence,

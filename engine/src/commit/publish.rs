@@ -6,8 +6,15 @@
 //!
 //! Memory ordering: the two facts that publish a ticket, `applied` (in its slot) and `durable`, are written with `SeqCst` and then
 //! both are read by the writer. Of two threads that each establish one of them, at least one sees both, so no ticket is left behind.
+//!
+//! Committers of one frame sleep on one futex, the *bell* of the frame's first ticket, and one system call wakes them all. Each sleeps
+//! under a bit of its own, by which the one that has to lead is woken alone. A sleeper reads the bell, then says that it sleeps, then
+//! looks once more whether it must; a waker changes what the sleeper looks at, then the bell. So a change that the sleeper did not see
+//! is one that its futex call does.
+//!
 //! `visible` is raised after the memtable inserts of all published tickets, and read with `Acquire` by readers.
 
+use std::num::NonZeroU32;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
@@ -38,6 +45,9 @@ const POLLED: u32 = 3;
 const SPINS: u32 = 64;
 const YIELDS: u32 = 16;
 
+/// Every committer that sleeps at a bell.
+const EVERYBODY: NonZeroU32 = NonZeroU32::MAX;
+
 struct Slot {
     /// `ticket + 1` once the ticket's batch is in the memtable. Pairs with the reads in `advance`.
     applied: AtomicU64,
@@ -46,7 +56,11 @@ struct Slot {
     needs_lsn: AtomicU64,
     /// Low bits of the ticket and one of the states above: a waker that comes late finds another ticket's tag and does nothing.
     word: AtomicU32,
-    /// The ticket that may enter next. Raised, with `Release`, after the one before was published *and* woken, and read with
+    /// The first ticket of the crowd that waits for the same device write: all of them sleep at that ticket's bell.
+    crowd: AtomicU64,
+    /// Committers sleep here until it changes. It may ring for a crowd that used the slot earlier: a sleeper then looks and sleeps on.
+    bell: AtomicU32,
+    /// The ticket that may enter next. Raised, with `Release`, after the one before was published *and* marked awake, and read with
     /// `Acquire` by `has_room`: a slot is never taken from under a committer that is still to be woken.
     vacant_for: AtomicU64,
     /// Whom to wake when a polled ticket is settled. A future registers under this lock, and only while its ticket is unpublished.
@@ -88,6 +102,11 @@ fn tag(ticket: Ticket, state: u32) -> u32 {
     (ticket as u32) << 2 | state
 }
 
+/// The bit by which the committer of a ticket is woken without the rest of its crowd (but for those 32 tickets away).
+fn bit_of(ticket: Ticket) -> NonZeroU32 {
+    NonZeroU32::new(1 << (ticket % 32)).expect("one bit is set")
+}
+
 impl Publisher {
     pub(crate) fn new(visible: Sequence, durable: Lsn) -> Self {
         let slot = |index| Slot {
@@ -97,6 +116,8 @@ impl Publisher {
             last_sequence: AtomicU64::new(0),
             needs_lsn: AtomicU64::new(0),
             word: AtomicU32::new(0),
+            crowd: AtomicU64::new(0),
+            bell: AtomicU32::new(0),
         };
         Self {
             slots: (0..CAPACITY).map(slot).collect(),
@@ -127,10 +148,12 @@ impl Publisher {
         self.slot(next).vacant_for.load(Ordering::Acquire) == next
     }
 
-    /// Enters a ticket. Called under the commit lock, in ticket order, after [`has_room`](Self::has_room).
+    /// Enters a ticket that waits for the same device write as ticket `crowd`, the first to do so, or for nobody's but its own. Called
+    /// under the commit lock, in ticket order, after [`has_room`](Self::has_room).
     pub(crate) fn enter(
         &self,
         ticket: Ticket,
+        crowd: Ticket,
         last_sequence: Sequence,
         needs_lsn: Lsn,
         waiter: Waiter,
@@ -139,6 +162,7 @@ impl Publisher {
         // Relaxed: published to `advance` by the `applied` store of the same ticket.
         slot.last_sequence.store(last_sequence, Ordering::Relaxed);
         slot.needs_lsn.store(needs_lsn, Ordering::Relaxed);
+        slot.crowd.store(crowd, Ordering::Relaxed);
         let state = if waiter == Waiter::Future { POLLED } else { AWAKE };
         slot.word.store(tag(ticket, state), Ordering::Relaxed);
     }
@@ -156,50 +180,65 @@ impl Publisher {
     }
 
     fn advance(&self) {
+        let mut asleep = None;
         while !self.has_failed() {
             let head = self.published.load(Ordering::SeqCst);
             let slot = self.slot(head);
             if slot.applied.load(Ordering::SeqCst) != head + 1 {
-                return;
+                break;
             }
             let last_sequence = slot.last_sequence.load(Ordering::Relaxed);
             if slot.needs_lsn.load(Ordering::Relaxed) > self.durable.load(Ordering::SeqCst) {
-                return;
+                break;
             }
             let won =
                 self.published.compare_exchange(head, head + 1, Ordering::SeqCst, Ordering::SeqCst);
             if won.is_ok() {
                 self.visible.fetch_max(last_sequence, Ordering::SeqCst);
-                self.wake(head);
+                self.rouse(head, &mut asleep);
                 slot.vacant_for.store(head + CAPACITY, Ordering::Release);
             }
         }
+        self.ring(asleep);
     }
 
-    fn wake(&self, ticket: Ticket) {
-        let Slot { word, waker, .. } = self.slot(ticket);
+    /// Wakes the future that waits for a settled ticket. A sleeping thread is marked awake, and its crowd is put down in `asleep`, to be
+    /// woken by one system call together with those that follow; a different crowd that was there is woken.
+    fn rouse(&self, ticket: Ticket, asleep: &mut Option<Ticket>) {
+        let Slot { word, waker, crowd, .. } = self.slot(ticket);
         if word.load(Ordering::SeqCst) == tag(ticket, POLLED) {
             let waker = waker.lock().unwrap_or_else(PoisonError::into_inner).take();
             return waker.map_or((), Waker::wake);
         }
+        let crowd = crowd.load(Ordering::Relaxed);
         let woken = word.compare_exchange(
             tag(ticket, ASLEEP),
             tag(ticket, AWAKE),
             Ordering::SeqCst,
             Ordering::Relaxed,
         );
-        if woken.is_ok() {
-            futex_wake(word);
+        if woken.is_ok() && *asleep != Some(crowd) {
+            self.ring(asleep.replace(crowd));
+        }
+    }
+
+    /// Wakes everybody who sleeps at a crowd's bell.
+    fn ring(&self, crowd: Option<Ticket>) {
+        if let Some(crowd) = crowd {
+            let bell = &self.slot(crowd).bell;
+            bell.fetch_add(1, Ordering::SeqCst);
+            futex_wake(bell, EVERYBODY);
         }
     }
 
     /// Asks the committer of an unpublished ticket to lead. False if no thread waits for the ticket, so that somebody else must.
     #[must_use]
     pub(crate) fn ask_to_lead(&self, ticket: Ticket) -> bool {
-        let word = &self.slot(ticket).word;
+        let Slot { word, crowd, .. } = self.slot(ticket);
         if word.load(Ordering::SeqCst) == tag(ticket, POLLED) {
             return false;
         }
+        let bell = &self.slot(crowd.load(Ordering::Relaxed)).bell;
         for state in [ASLEEP, AWAKE] {
             let asked = word.compare_exchange(
                 tag(ticket, state),
@@ -210,7 +249,9 @@ impl Publisher {
             match asked {
                 Ok(_) => {
                     if state == ASLEEP {
-                        futex_wake(word);
+                        // The bell changes for all, in case the committer is only about to sleep; the others sleep on.
+                        bell.fetch_add(1, Ordering::SeqCst);
+                        futex_wake(bell, bit_of(ticket));
                     }
                     return true;
                 }
@@ -262,15 +303,19 @@ impl Publisher {
     /// Stops publication for good and wakes every committer of a ticket below `next`.
     pub(crate) fn fail(&self, next: Ticket) {
         self.failed.store(1, Ordering::SeqCst);
+        let mut asleep = None;
         for ticket in self.published.load(Ordering::SeqCst)..next {
-            self.wake(ticket);
+            self.rouse(ticket, &mut asleep);
         }
+        self.ring(asleep);
     }
 
     /// Waits until the ticket is published, the pipeline fails, or somebody must lead. `briefly` says that the wait is expected to be
     /// for other threads' memtable inserts only, not for the device.
     pub(crate) fn wait(&self, ticket: Ticket, briefly: bool) -> Wake {
-        let word = &self.slot(ticket).word;
+        let Slot { word, crowd, .. } = self.slot(ticket);
+        // Should the ticket be published already and the slot another's, then the bell is a wrong one, but nobody goes to sleep.
+        let bell = &self.slot(crowd.load(Ordering::Relaxed)).bell;
         let settled = || self.is_published(ticket) || self.has_failed();
         if briefly {
             for round in 0..SPINS + YIELDS {
@@ -281,6 +326,8 @@ impl Publisher {
             }
         }
         loop {
+            // Before it is looked whether to sleep: whoever changes that, rings afterwards.
+            let rung = bell.load(Ordering::SeqCst);
             if settled() {
                 return Wake::Settled;
             }
@@ -297,7 +344,7 @@ impl Publisher {
             if settled() {
                 return Wake::Settled;
             }
-            futex_wait(word, tag(ticket, ASLEEP));
+            futex_wait(bell, rung, bit_of(ticket));
         }
     }
 }
@@ -309,22 +356,22 @@ impl std::fmt::Debug for Publisher {
 }
 
 #[cfg(not(loom))]
-fn futex_wake(word: &AtomicU32) {
+fn futex_wake(bell: &AtomicU32, whom: NonZeroU32) {
     // The only errors are about a bad address, which a reference rules out.
-    let _ = futex::wake(word, futex::Flags::PRIVATE, 1);
+    let _ = futex::wake_bitset(bell, futex::Flags::PRIVATE, i32::MAX as u32, whom);
 }
 
 #[cfg(not(loom))]
-fn futex_wait(word: &AtomicU32, expected: u32) {
+fn futex_wait(bell: &AtomicU32, expected: u32, who: NonZeroU32) {
     // An interruption or a value that has changed is a reason to look again, which every caller does.
-    let _ = futex::wait(word, futex::Flags::PRIVATE, expected, None);
+    let _ = futex::wait_bitset(bell, futex::Flags::PRIVATE, expected, None, who);
 }
 
 #[cfg(loom)]
-fn futex_wake(_: &AtomicU32) {}
+fn futex_wake(_: &AtomicU32, _: NonZeroU32) {}
 
 #[cfg(loom)]
-fn futex_wait(_: &AtomicU32, _: u32) {
+fn futex_wait(_: &AtomicU32, _: u32, _: NonZeroU32) {
     loom::thread::yield_now();
 }
 
@@ -337,7 +384,13 @@ mod tests {
     fn tickets_are_published_in_order_and_only_when_durable() {
         let publisher = Publisher::new(10, 0);
         for ticket in 0..3 {
-            publisher.enter(ticket, 11 + ticket, if ticket == 1 { 100 } else { 0 }, Waiter::Thread);
+            publisher.enter(
+                ticket,
+                ticket,
+                11 + ticket,
+                if ticket == 1 { 100 } else { 0 },
+                Waiter::Thread,
+            );
         }
         publisher.applied(2);
         publisher.applied(1);
@@ -354,7 +407,7 @@ mod tests {
     #[test]
     fn a_request_to_lead_reaches_a_sleeping_and_a_busy_committer() {
         let publisher = Arc::new(Publisher::new(0, 0));
-        publisher.enter(0, 1, 1, Waiter::Thread);
+        publisher.enter(0, 0, 1, 1, Waiter::Thread);
         assert!(publisher.ask_to_lead(0));
         assert_eq!(publisher.wait(0, false), Wake::Lead);
         let sleeper = Arc::clone(&publisher);
@@ -376,6 +429,53 @@ mod tests {
     }
 
     #[test]
+    fn one_of_a_crowd_is_woken_to_lead_and_all_when_their_frame_is_durable() {
+        const CROWD: u64 = 40;
+        const LEADER: u64 = 5;
+        let publisher = Publisher::new(0, 0);
+        for ticket in 0..CROWD {
+            publisher.enter(ticket, 0, ticket + 1, 1, Waiter::Thread);
+            publisher.applied(ticket);
+        }
+        let (woken, wakes) = std::sync::mpsc::channel();
+        let all_asleep = || {
+            (0..CROWD).all(|ticket| {
+                publisher.slot(ticket).word.load(Ordering::SeqCst) == tag(ticket, ASLEEP)
+            })
+        };
+        std::thread::scope(|scope| {
+            for ticket in 0..CROWD {
+                let (publisher, woken) = (&publisher, woken.clone());
+                scope.spawn(move || {
+                    loop {
+                        let wake = publisher.wait(ticket, false);
+                        woken.send((ticket, wake)).unwrap();
+                        if wake == Wake::Settled {
+                            return;
+                        }
+                    }
+                });
+            }
+            for _ in 0..100 {
+                while !all_asleep() {
+                    std::thread::yield_now();
+                }
+                assert!(publisher.ask_to_lead(LEADER));
+                assert_eq!(wakes.recv().unwrap(), (LEADER, Wake::Lead));
+            }
+            while !all_asleep() {
+                std::thread::yield_now();
+            }
+            assert!(wakes.try_recv().is_err(), "nobody else woke up");
+            publisher.durable_up_to(1);
+        });
+        let mut settled: Vec<_> = wakes.try_iter().collect();
+        settled.sort_unstable_by_key(|&(ticket, _)| ticket);
+        assert_eq!(settled, (0..CROWD).map(|ticket| (ticket, Wake::Settled)).collect::<Vec<_>>());
+        assert_eq!(publisher.visible(), CROWD);
+    }
+
+    #[test]
     fn many_threads_through_a_small_ring_all_wake_up() {
         let publisher = Arc::new(Publisher::new(0, 0));
         let next = Arc::new(std::sync::Mutex::new(0_u64));
@@ -391,7 +491,7 @@ mod tests {
                             while !publisher.has_room(ticket) {
                                 std::thread::yield_now();
                             }
-                            publisher.enter(ticket, ticket + 1, 0, Waiter::Thread);
+                            publisher.enter(ticket, ticket & !3, ticket + 1, 0, Waiter::Thread);
                             *next += 1;
                             ticket
                         };

@@ -94,7 +94,7 @@ impl Fixture {
 #[test]
 fn buffered_commits_are_stored_and_synced_commits_framed() {
     let mut fixture = Fixture::new(2);
-    assert!(matches!(fixture.place(true), Placement::Frame(_)));
+    assert!(matches!(fixture.place(true), Placement::Frame { .. }));
     assert_eq!(fixture.write_frame(), BLOCK);
     assert!(matches!(fixture.place(false), Placement::Store(_)));
     assert!(fixture.log.lead_frame().is_none(), "a store needs no frame");
@@ -122,7 +122,12 @@ fn a_buffered_commit_that_finds_frames_under_way_joins_the_next() {
     fixture.place(true);
     let mut first = fixture.log.lead_frame().unwrap();
     first.submit();
-    let Placement::Frame(needs) = fixture.place(false) else { panic!("frames are in flight") };
+    let Placement::Frame { end: needs, first_ticket } = fixture.place(false) else {
+        panic!("frames are in flight")
+    };
+    assert_eq!(first_ticket, 1, "it began the frame");
+    let joined = fixture.place(true);
+    assert!(matches!(joined, Placement::Frame { end, first_ticket: 1 } if end > needs));
     first.wait().unwrap();
     let (durable, ask) = fixture.log.frame_done(first);
     assert_eq!((durable, ask), (BLOCK, Some(1)), "the waiting frame's first ticket is to lead");
