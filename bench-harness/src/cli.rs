@@ -62,7 +62,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Compare {
-    /// Experiments, separated by commas (see `bench list`) [default: all]
+    /// Experiments, separated by commas (see `bench list`) [default: all but those for minutes and
+    /// those with limited memory, which needs root]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     experiments: Vec<String>,
 
@@ -82,6 +83,10 @@ struct Compare {
     #[arg(long, value_parser = parse_count, default_value = "10m", value_name = "COUNT")]
     large_records: u64,
 
+    /// Records of 1000 bytes that are 2 or 4 times the memory of their experiments
+    #[arg(long, value_parser = parse_count, default_value = "500k", value_name = "COUNT")]
+    beyond_records: u64,
+
     /// Size of the log that is recovered, in MiB
     #[arg(long, default_value_t = 256, value_name = "MIB")]
     log_mib: u64,
@@ -97,6 +102,10 @@ struct Compare {
     /// How long each run takes
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS", allow_negative_numbers = true)]
     seconds: f64,
+
+    /// How long each run for minutes takes
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS", allow_negative_numbers = true)]
+    steady_seconds: f64,
 
     /// Rounds, of which the median is reported
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
@@ -170,16 +179,15 @@ impl Compare {
         within("--records", self.records, 1, RECORDS_MAX)?;
         within("--ycsb-records", self.ycsb_records, 1, RECORDS_MAX)?;
         within("--large-records", self.large_records, 1, RECORDS_MAX)?;
+        within("--beyond-records", self.beyond_records, 1, RECORDS_MAX)?;
         within("--log-mib", self.log_mib, 1, 1024)?;
         within("--value-size", self.value_size as u64, 1, VALUE_SIZE_MAX as u64)?;
         within("--rounds", self.rounds as u64, 1, ROUNDS_MAX as u64)?;
         let long_rounds = self.long_rounds.unwrap_or(self.rounds);
         within("--long-rounds", long_rounds as u64, 0, self.rounds as u64)?;
         within("--cache-mib", self.cache_mib, 1, 1 << 20)?;
-        if !(self.seconds > 0.0 && self.seconds <= 3600.0) {
-            let text = format!("--seconds {}: must be above 0 and at most 3600", self.seconds);
-            return Err(Error::Usage(text));
-        }
+        duration("--seconds", self.seconds, 3600.0)?;
+        duration("--steady-seconds", self.steady_seconds, 86_400.0)?;
         let program = std::env::current_exe()
             .map_err(|source| Error::io("finding the path of", Path::new("bench"), source))?;
         Ok(Settings {
@@ -189,10 +197,12 @@ impl Compare {
             records: self.records,
             ycsb_records: self.ycsb_records,
             large_records: self.large_records,
+            beyond_records: self.beyond_records,
             log_bytes: self.log_mib << 20,
             value_size: self.value_size,
             keys: self.keys,
             seconds: self.seconds,
+            steady_seconds: self.steady_seconds,
             rounds: self.rounds,
             long_rounds,
             cache_bytes: self.cache_mib << 20,
@@ -242,6 +252,13 @@ fn within(option: &str, value: u64, min: u64, max: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::Usage(format!("{option} {value} is out of range; it must be {min} to {max}")))
+}
+
+fn duration(option: &str, seconds: f64, max: f64) -> Result<()> {
+    if seconds > 0.0 && seconds <= max {
+        return Ok(());
+    }
+    Err(Error::Usage(format!("{option} {seconds}: must be above 0 and at most {max}")))
 }
 
 fn list() -> String {

@@ -23,12 +23,21 @@ pub enum Data {
     Large,
     /// Small records that are still in the log, because the process was killed before a flush.
     InLog,
+    /// Records of 1 KB, more than there is memory for.
+    BeyondMemory,
 }
 
 impl Data {
     /// Everything that is loaded, in the order of the runs.
-    pub const ALL: [Self; 6] =
-        [Self::SmallInOrder, Self::Small, Self::Nothing, Self::Ycsb, Self::Large, Self::InLog];
+    pub const ALL: [Self; 7] = [
+        Self::SmallInOrder,
+        Self::Small,
+        Self::Nothing,
+        Self::Ycsb,
+        Self::Large,
+        Self::InLog,
+        Self::BeyondMemory,
+    ];
 
     /// In which order it is loaded.
     #[must_use]
@@ -46,6 +55,10 @@ pub enum Work {
     Run(&'static str, usize, Durability),
     /// A workload with as many operations as this times the records.
     RunTimes(&'static str, u64, usize, Durability),
+    /// A workload for many minutes.
+    Steady(&'static str, usize),
+    /// A workload that only reads, of data that is so many times what memory there is.
+    Beyond(&'static str, u64),
     /// A workload of which RustLite keeps many operations in flight in one thread. Its peers can't, and
     /// get so many threads.
     InFlight(&'static str, usize, Durability),
@@ -61,6 +74,8 @@ impl Work {
     pub fn workload(self) -> Option<&'static Workload> {
         match self {
             Self::Run(name, ..)
+            | Self::Steady(name, ..)
+            | Self::Beyond(name, ..)
             | Self::RunTimes(name, ..)
             | Self::InFlight(name, ..)
             | Self::Paced(name, ..) => Workload::named(name).ok(),
@@ -82,7 +97,7 @@ impl Work {
             | Self::RunTimes(_, _, _, durability)
             | Self::InFlight(_, _, durability)
             | Self::Paced(_, _, _, durability) => durability,
-            Self::Load | Self::Open => Durability::Buffered,
+            Self::Steady(..) | Self::Beyond(..) | Self::Load | Self::Open => Durability::Buffered,
         }
     }
 }
@@ -104,6 +119,15 @@ pub struct Experiment {
     pub engines: &'static [&'static str],
 }
 
+impl Experiment {
+    /// Whether it is left out unless it is asked for by name: it takes long, or more rights than
+    /// most have.
+    #[must_use]
+    pub fn is_only_by_name(&self) -> bool {
+        matches!(self.work, Work::Steady(..) | Work::Beyond(..))
+    }
+}
+
 const fn quick(name: &'static str, title: &'static str, data: Data, work: Work) -> Experiment {
     Experiment { name, title, data, work, is_long: false, engines: &[] }
 }
@@ -118,9 +142,9 @@ const fn long(
     Experiment { name, title, data, work, is_long: true, engines }
 }
 
-use Data::{InLog, Large, Nothing, Small, SmallInOrder, Ycsb};
+use Data::{BeyondMemory, InLog, Large, Nothing, Small, SmallInOrder, Ycsb};
 use Durability::{Buffered, Sync};
-use Work::{InFlight, Load, Open, Paced, Run, RunTimes};
+use Work::{Beyond, InFlight, Load, Open, Paced, Run, RunTimes, Steady};
 
 /// Those that are compared when opening.
 const WITH_LOGS: &[&str] = &["rustlite", "rocksdb", "leveldb"];
@@ -141,8 +165,24 @@ const fn transactions(name: &'static str, title: &'static str, work: Work) -> Ex
     Experiment { engines: WITH_TRANSACTIONS, ..quick(name, title, Small, work) }
 }
 
+const fn beyond(
+    name: &'static str,
+    title: &'static str,
+    workload: &'static str,
+    times: u64,
+) -> Experiment {
+    quick(name, title, BeyondMemory, Beyond(workload, times))
+}
+
+/// Those of whose deletes `ycsb` knows.
+const WITH_DELETES: &[&str] =
+    &["rustlite", "rocksdb", "rocksdb-mmap", "rocksdb-default", "leveldb"];
+
+/// Those with records that expire by themselves.
+const WITH_EXPIRY: &[&str] = &["rustlite"];
+
 /// All experiments.
-pub const EXPERIMENTS: [Experiment; 30] = [
+pub const EXPERIMENTS: [Experiment; 42] = [
     quick("load-in-order", "load in key order", SmallInOrder, Load),
     quick("load-random", "load in random order", Small, Load),
     quick("get", "random get of present keys, 1 thread", Small, Run("get", 1, Buffered)),
@@ -191,6 +231,21 @@ pub const EXPERIMENTS: [Experiment; 30] = [
         RunTimes("overwrite", 3, 1, Buffered),
         &[],
     ),
+    long("steady-overwrite", "overwrite for minutes", Small, Steady("overwrite", 1), &[]),
+    long(
+        "steady-delete",
+        "scans of 100 among inserts and deletes for minutes, 2 threads",
+        Small,
+        Steady("scan-deleting", 2),
+        WITH_DELETES,
+    ),
+    long(
+        "steady-expire",
+        "scans of 100 among records that expire for minutes, 2 threads",
+        Small,
+        Steady("scan-expiring", 2),
+        WITH_EXPIRY,
+    ),
     quick("sync-1", "sync commit, 1 client", Nothing, Run("put", 1, Sync)),
     quick("sync-8", "sync commit, 8 threads", Nothing, Run("put", 8, Sync)),
     quick("sync-32", "sync commit, 32 threads", Nothing, Run("put", 32, Sync)),
@@ -208,8 +263,23 @@ pub const EXPERIMENTS: [Experiment; 30] = [
     quick("ycsb-f", "YCSB F: read-modify-write", Ycsb, Run("f", 2, Buffered)),
     quick("ycsb-a-sync", "YCSB A at sync, 16 threads", Ycsb, Run("a", 16, Sync)),
     quick("ycsb-d", "YCSB D: read latest", Ycsb, Run("d", 2, Buffered)),
+    long(
+        "steady-mixed",
+        "reads, updates, inserts and deletes for minutes, 2 threads",
+        Ycsb,
+        Steady("mixed", 2),
+        WITH_DELETES,
+    ),
     long("open", "open a cleanly closed database", Large, Open, WITH_LOGS),
     long("recovery", "recover the log of a killed process", InLog, Open, WITH_LOGS),
+    beyond("get-2x", "get, data 2 times the memory", "get", 2),
+    beyond("multi-get-2x", "multi_get of 32, data 2 times the memory", "multi-get", 2),
+    beyond("scan-100-2x", "seek + scan 100, data 2 times the memory", "scan-100", 2),
+    beyond("scan-forward-2x", "full scan, data 2 times the memory", "scan-forward", 2),
+    beyond("get-4x", "get, data 4 times the memory", "get", 4),
+    beyond("multi-get-4x", "multi_get of 32, data 4 times the memory", "multi-get", 4),
+    beyond("scan-100-4x", "seek + scan 100, data 4 times the memory", "scan-100", 4),
+    beyond("scan-forward-4x", "full scan, data 4 times the memory", "scan-forward", 4),
 ];
 
 impl Experiment {

@@ -1,5 +1,7 @@
 //! What is printed: Markdown for people, JSON for programs.
 
+mod steady;
+
 use std::fmt::Write as _;
 
 use rustlite_ycsb::machine::Machine;
@@ -43,6 +45,7 @@ impl<'a> Report<'a> {
         self.targets(&mut text);
         self.floor(&mut text);
         self.figures(&mut text);
+        steady::section(&mut text, self.measured);
         self.memory(&mut text);
         self.configurations(&mut text);
         text

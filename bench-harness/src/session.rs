@@ -14,6 +14,7 @@ use rustlite_ycsb::directory::WorkDirectory;
 use rustlite_ycsb::error::{Error, Result};
 use rustlite_ycsb::keys::KeyShape;
 use rustlite_ycsb::machine::Machine;
+use rustlite_ycsb::memory_limit::{self, MemoryLimit};
 use rustlite_ycsb::progress::Progress;
 use rustlite_ycsb::step::{Leave, MEMTABLE_BYTES_DEFAULT, StepOutcome, StepSpec};
 use rustlite_ycsb::store::Durability;
@@ -25,6 +26,10 @@ use crate::target::OURS;
 
 /// Size of YCSB's records.
 const YCSB_VALUE_SIZE: usize = 1000;
+
+/// Of memory that is limited, the part that an engine's own cache gets: the reciprocal. The rest is
+/// for its other needs and for the page cache.
+const CACHE_SHARE: u64 = 4;
 
 /// Memtables that hold a whole log, for the recovery of one.
 const LOG_MEMTABLE_BYTES: u64 = 1 << 30;
@@ -50,6 +55,8 @@ pub struct Settings {
     pub ycsb_records: u64,
     /// Records of the database that is opened.
     pub large_records: u64,
+    /// Records of 1 KB that are more than memory.
+    pub beyond_records: u64,
     /// Size of the log that is recovered.
     pub log_bytes: u64,
     /// Size of a small record.
@@ -58,6 +65,8 @@ pub struct Settings {
     pub keys: KeyShape,
     /// How long each run takes.
     pub seconds: f64,
+    /// How long a run for minutes takes.
+    pub steady_seconds: f64,
     /// Rounds.
     pub rounds: usize,
     /// Rounds of experiments that take long.
@@ -81,6 +90,8 @@ pub struct Sample {
     pub saturation_ops_per_sec: Option<f64>,
     /// Bytes that its writes brought: keys and values.
     pub user_bytes: f64,
+    /// Bytes of the records that are in the store: keys and values.
+    pub live_bytes: f64,
     /// What was measured.
     pub outcome: StepOutcome,
 }
@@ -232,11 +243,13 @@ impl Session<'_> {
             Data::Ycsb => settings.ycsb_records,
             Data::Large => settings.large_records,
             Data::InLog => settings.log_bytes / (self.record_bytes(data) as u64 + LOG_OVERHEAD),
+            Data::BeyondMemory => settings.beyond_records,
         }
     }
 
     fn value_size(&self, data: Data) -> usize {
-        if data == Data::Ycsb { YCSB_VALUE_SIZE } else { self.settings.value_size }
+        let is_large = matches!(data, Data::Ycsb | Data::BeyondMemory);
+        if is_large { YCSB_VALUE_SIZE } else { self.settings.value_size }
     }
 
     /// Average size of a key and its value.
@@ -274,6 +287,12 @@ impl Session<'_> {
         let spec = match experiment.work {
             Work::Load => return Ok(()),
             Work::Run(workload, threads, _) => named(workload, threads),
+            Work::Steady(workload, threads) => {
+                StepSpec { seconds: Some(self.settings.steady_seconds), ..named(workload, threads) }
+            }
+            Work::Beyond(workload, times) => {
+                return self.run_beyond_memory(engine, experiment, times, named(workload, 1));
+            }
             Work::InFlight(workload, peers_threads, _) => {
                 named(workload, if engine.name == OURS { 1 } else { peers_threads })
             }
@@ -290,6 +309,27 @@ impl Session<'_> {
         };
         let outcome = self.step(&spec, &format!("{}: {}", engine.name, experiment.name))?;
         self.records.insert(engine.name, outcome.records_after);
+        self.keep(engine, experiment, None, outcome);
+        Ok(())
+    }
+
+    fn run_beyond_memory(
+        &mut self,
+        engine: &'static Engine,
+        experiment: &'static Experiment,
+        times: u64,
+        spec: StepSpec,
+    ) -> Result<()> {
+        let data = spec.records as f64 * self.record_bytes(experiment.data);
+        let memory = data as u64 / times;
+        let limit = MemoryLimit::new(memory)?;
+        memory_limit::evict(&spec.directory)?;
+        let spec = StepSpec {
+            cache_bytes: memory / CACHE_SHARE,
+            control_group: Some(limit.group().to_path_buf()),
+            ..spec
+        };
+        let outcome = self.step(&spec, &format!("{}: {}", engine.name, experiment.name))?;
         self.keep(engine, experiment, None, outcome);
         Ok(())
     }
@@ -336,6 +376,7 @@ impl Session<'_> {
             prepare: false,
             warm: false,
             leave: Leave::Settled,
+            control_group: None,
         }
     }
 
@@ -368,6 +409,7 @@ impl Session<'_> {
             round: self.round,
             saturation_ops_per_sec,
             user_bytes: written as f64 * self.record_bytes(experiment.data),
+            live_bytes: outcome.records_after as f64 * self.record_bytes(experiment.data),
             outcome,
         });
     }
@@ -377,7 +419,8 @@ fn takes_part(experiment: &Experiment, engine: &Engine) -> bool {
     experiment.engines.is_empty() || experiment.engines.contains(&engine.name)
 }
 
-/// The experiments of `names`, or all, in their own order.
+/// The experiments of `names`, or all but those that are only done when asked for, in their own
+/// order.
 ///
 /// # Errors
 /// [`Error::Usage`] for a name that there isn't.
@@ -386,7 +429,8 @@ pub fn experiments_named(names: &[String]) -> Result<Vec<&'static Experiment>> {
         Experiment::named(name)?;
     }
     let chosen = |experiment: &&'static Experiment| {
-        names.is_empty() || names.iter().any(|name| name == experiment.name)
+        names.iter().any(|name| name == experiment.name)
+            || (names.is_empty() && !experiment.is_only_by_name())
     };
     Ok(EXPERIMENTS.iter().filter(chosen).collect())
 }

@@ -312,6 +312,7 @@ impl<'a> Session<'a> {
             prepare: false,
             warm: false,
             leave: Leave::Settled,
+            control_group: None,
         }
     }
 

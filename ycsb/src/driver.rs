@@ -19,8 +19,8 @@ use crate::rng::Rng;
 use crate::store::{Direction, Rewrite, Store};
 use crate::timeline::Timeline;
 use crate::workload::{
-    Distribution, KeyChooser, Operation, READ_MANY_RECORDS, Records, SCAN_RECORDS_MAX,
-    TRANSACTION_RECORDS, Workload,
+    Distribution, KeyChooser, LIFETIME, Operation, READ_MANY_RECORDS, Records, SCAN_RECORDS_MAX,
+    TRANSACTION_RECORDS, TURNOVER_SHARE, Workload,
 };
 
 /// How often the caller hears of progress.
@@ -289,6 +289,8 @@ struct Worker<'a> {
     many_records: Vec<u64>,
     many_keys: Vec<Vec<u8>>,
     rewrites: Vec<Rewrite>,
+    /// Records that this thread has added which come and go.
+    passing: u64,
     records_found: u64,
     missing: u64,
     wrong: u64,
@@ -312,6 +314,7 @@ impl<'a> Worker<'a> {
             many_records: Vec::new(),
             many_keys: vec![Vec::new(); READ_MANY_RECORDS],
             rewrites: std::iter::repeat_with(Rewrite::default).take(TRANSACTION_RECORDS).collect(),
+            passing: 0,
             records_found: 0,
             missing: 0,
             wrong: 0,
@@ -373,8 +376,10 @@ impl<'a> Worker<'a> {
             return self.insert(Operation::Insert);
         };
         let operation = workload.choose(&mut self.rng);
-        if matches!(operation, Operation::Insert | Operation::InsertInFlight) {
-            return self.insert(operation);
+        match operation {
+            Operation::Insert | Operation::InsertInFlight => return self.insert(operation),
+            Operation::Turnover | Operation::InsertExpiring => return self.pass(operation),
+            _ => {}
         }
         let acknowledged = self.shared.inserts.acknowledged();
         let record = self.chooser.draw(&mut self.rng, acknowledged);
@@ -399,9 +404,10 @@ impl<'a> Worker<'a> {
             Operation::Transaction | Operation::TransactionInFlight => {
                 self.transact(operation, record, acknowledged)?;
             }
-            Operation::Insert | Operation::InsertInFlight => {
-                unreachable!("inserts returned above")
-            }
+            Operation::Insert
+            | Operation::InsertInFlight
+            | Operation::Turnover
+            | Operation::InsertExpiring => unreachable!("inserts returned above"),
         }
         Ok(operation)
     }
@@ -425,6 +431,35 @@ impl<'a> Worker<'a> {
         };
         inserted.map_err(|source| ("an insert", source))?;
         self.shared.inserts.acknowledge(number);
+        Ok(operation)
+    }
+
+    /// The number of a record that comes and goes: behind all loaded ones, and of this thread only.
+    fn passing_record(&self, index: u64) -> u64 {
+        let drive = self.shared.drive;
+        drive.records + index * drive.threads as u64 + self.number as u64
+    }
+
+    /// Adds a record that comes and goes. Readers only ask for loaded ones, so none of them is
+    /// surprised; what they pass over is what counts.
+    fn pass(&mut self, operation: Operation) -> OperationResult<Operation> {
+        let drive = self.shared.drive;
+        let record = self.passing_record(self.passing);
+        drive.keys.write(&mut self.key, record);
+        self.shared.data.write(&mut self.value, record, &mut self.rng);
+        if operation == Operation::InsertExpiring {
+            let inserted = self.store.insert_expiring(&self.key, &self.value, LIFETIME);
+            inserted.map_err(|source| ("an insert that expires", source))?;
+        } else {
+            self.store.insert(&self.key, &self.value).map_err(|source| ("an insert", source))?;
+            let kept = (drive.records / TURNOVER_SHARE / drive.threads as u64).max(1);
+            if let Some(oldest) = self.passing.checked_sub(kept) {
+                let oldest = self.passing_record(oldest);
+                drive.keys.write(&mut self.key, oldest);
+                self.store.delete(&self.key).map_err(|source| ("a delete", source))?;
+            }
+        }
+        self.passing += 1;
         Ok(operation)
     }
 

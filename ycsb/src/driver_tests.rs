@@ -69,6 +69,21 @@ impl Store for Memory {
         Ok(())
     }
 
+    fn delete(&mut self, key: &[u8]) -> std::result::Result<(), Failure> {
+        self.records.lock().unwrap().remove(key);
+        Ok(())
+    }
+
+    /// Nothing here lives long enough to expire.
+    fn insert_expiring(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        _lifetime: Duration,
+    ) -> std::result::Result<(), Failure> {
+        self.update(key, value)
+    }
+
     /// One step after the other: whoever gets in between writes the same values.
     fn transact(&mut self, records: &mut [Rewrite]) -> std::result::Result<u64, Failure> {
         for record in records.iter_mut() {
@@ -182,6 +197,8 @@ fn single_operations_find_what_is_there_and_nothing_else() {
             // Scans that begin in the last hundred records find fewer.
             "scan-100" => 80..=100,
             "scan-forward" | "scan-backward" => 2000..=2000,
+            // About half of the operations scan.
+            "scan-deleting" | "scan-expiring" => 25..=75,
             _ if workload.transacts() => 2..=2,
             _ => 0..=0,
         };
@@ -190,6 +207,16 @@ fn single_operations_find_what_is_there_and_nothing_else() {
         let gap = driven.timeline.summary().longest_write_gap_us;
         assert_eq!(gap.is_some(), workload.writes(), "workload {}", workload.name);
     }
+}
+
+#[test]
+fn records_that_come_and_go_are_a_tenth_of_the_loaded_ones_at_a_time() {
+    let plan = Drive { operations: Some(2000), threads: 2, ..plan(Some("scan-deleting")) };
+    let store = loaded(Fault::None);
+    let driven = drive("memory", &store, &plan, &mut |_| true).unwrap();
+    assert_eq!(driven.records, 2000, "readers know of the loaded ones only");
+    assert!(driven.measures.by_operation()[&Operation::Turnover].count > 500);
+    assert_eq!(store.records.lock().unwrap().len(), 2200);
 }
 
 #[test]

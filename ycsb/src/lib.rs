@@ -16,7 +16,7 @@
 //!   seed;
 //! - [`driver`], [`measure`], [`timeline`]: the clock, coordinated omission included at a target rate;
 //! - [`step`], [`worker`], [`process`]: a process for every step, so that CPU, memory and bytes are
-//!   the engine's own;
+//!   the engine's own; [`memory_limit`]: less memory than data;
 //! - [`compare`]: engines interleaved in rotating order on equally fresh data, the median of the
 //!   rounds;
 //! - [`report`], [`machine`]: one table or one JSON document, with the machine's description.
@@ -40,6 +40,7 @@ pub mod interrupt;
 pub mod keys;
 pub mod machine;
 pub mod measure;
+pub mod memory_limit;
 pub mod process;
 pub mod progress;
 pub mod report;

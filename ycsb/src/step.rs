@@ -13,6 +13,7 @@ use crate::driver::{Drive, drive};
 use crate::error::{Error, Result};
 use crate::keys::{KeyShape, LoadOrder};
 use crate::measure::{Latency, OperationSummary};
+use crate::memory_limit;
 use crate::process::{Usage, disk_bytes};
 use crate::store::{Direction, Durability, OpenSpec};
 use crate::timeline::TimelineSummary;
@@ -75,6 +76,8 @@ pub struct StepSpec {
     pub warm: bool,
     /// How to leave the store.
     pub leave: Leave,
+    /// A control group to do it in: its directory.
+    pub control_group: Option<PathBuf>,
 }
 
 impl StepSpec {
@@ -143,10 +146,14 @@ pub struct StepOutcome {
     pub anonymous_rss_bytes: Option<u64>,
     /// Bytes sent to storage in the whole step.
     pub bytes_written: Option<u64>,
+    /// Size of the store when the last operation was done.
+    pub disk_bytes_at_work: u64,
     /// Size of the store after closing.
     pub disk_bytes: u64,
     /// Time to flush, compact and checkpoint what the operations left behind.
     pub settle_seconds: f64,
+    /// Bytes sent to storage meanwhile: what was owed.
+    pub settle_bytes_written: Option<u64>,
     /// Reads that didn't find a record that is surely there.
     pub missing: u64,
     /// Reads and scans with a wrong result.
@@ -165,6 +172,9 @@ pub struct StepOutcome {
 pub fn execute(spec: &StepSpec, progress: &mut dyn FnMut(u64) -> bool) -> Result<StepOutcome> {
     let engine = Engine::named(&spec.engine)?;
     let open = engine.opener()?;
+    if let Some(group) = &spec.control_group {
+        memory_limit::enter(group)?;
+    }
     let workload = spec.workload.as_deref().map(Workload::named).transpose()?;
     let promises = if let Some(workload) = workload { workload.writes() } else { !spec.prepare };
     if promises {
@@ -182,6 +192,7 @@ pub fn execute(spec: &StepSpec, progress: &mut dyn FnMut(u64) -> bool) -> Result
     let plan = spec.drive(workload);
     let driven = drive(engine.name, store.as_ref(), &plan, progress)?;
     let at_work = Usage::now();
+    let disk_bytes_at_work = disk_bytes(&spec.directory)?;
     let settling = Instant::now();
     match spec.leave {
         Leave::Settled => store.settle().map_err(failed("settling the store"))?,
@@ -210,8 +221,13 @@ pub fn execute(spec: &StepSpec, progress: &mut dyn FnMut(u64) -> bool) -> Result
         peak_rss_bytes: usage.peak_rss_bytes,
         anonymous_rss_bytes: at_work.anonymous_rss_bytes,
         bytes_written: usage.bytes_written,
+        disk_bytes_at_work,
         disk_bytes: disk_bytes(&spec.directory)?,
         settle_seconds,
+        settle_bytes_written: usage
+            .bytes_written
+            .zip(at_work.bytes_written)
+            .map(|(after, before)| after.saturating_sub(before)),
         missing: driven.missing,
         wrong: driven.wrong,
         aborts: driven.aborts,

@@ -9,6 +9,7 @@
 //! - `settle` leaves no debt behind: memtables flushed, compactions done, logs checkpointed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,27 @@ pub trait Store: Send {
     /// The engine's error.
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         self.update(key, value)
+    }
+
+    /// Removes a record.
+    ///
+    /// # Errors
+    /// The engine's error; or that the harness doesn't know how to.
+    fn delete(&mut self, _key: &[u8]) -> Result<(), Failure> {
+        Err("this harness doesn't know of deletes of this engine".into())
+    }
+
+    /// Adds a record that is gone after a while, without anybody deleting it.
+    ///
+    /// # Errors
+    /// The engine's error; or that it has no such records.
+    fn insert_expiring(
+        &mut self,
+        _key: &[u8],
+        _value: &[u8],
+        _lifetime: Duration,
+    ) -> Result<(), Failure> {
+        Err("this harness doesn't know of records of this engine that expire".into())
     }
 
     /// Adds a record as [`insert`](Self::insert) does, but need not wait for it: a store that can

@@ -164,6 +164,7 @@ mod tests {
             prepare: false,
             warm: false,
             leave: Leave::Settled,
+            control_group: None,
         };
         let error = run(Path::new("/bin/false"), &spec, &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains("workload a ended without a result (exit status: 1)"), "{error}");

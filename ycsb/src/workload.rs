@@ -10,6 +10,8 @@
 //! field would make key-value engines read the record first and would thus measure their reads;
 //! workload F measures exactly that, and says so.
 
+use std::time::Duration;
+
 use crate::distribution::{Latest, ScrambledZipfian};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -26,6 +28,13 @@ pub const TRANSACTION_RECORDS: usize = 2;
 
 /// Records among which [`Distribution::Hot`] chooses.
 pub const HOT_RECORDS: u64 = 100;
+
+/// Of the records that [`Operation::Turnover`] adds, as many are there at a time as the loaded ones
+/// divided by this.
+pub const TURNOVER_SHARE: u64 = 10;
+
+/// How long records of [`Operation::InsertExpiring`] are there.
+pub const LIFETIME: Duration = Duration::from_secs(2);
 
 /// Bytes at the start of a record that name it, so that a wrong answer is told from a right one.
 const STAMP_BYTES: usize = 8;
@@ -63,11 +72,16 @@ pub enum Operation {
     Transaction,
     /// The same, without waiting for durability if the engine can have several commits on their way.
     TransactionInFlight,
+    /// Adds a record that nobody asks for, and deletes one of those that were added so before: see
+    /// [`TURNOVER_SHARE`].
+    Turnover,
+    /// Adds a record that nobody asks for and that is gone after [`LIFETIME`].
+    InsertExpiring,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Read,
         Self::Update,
         Self::Insert,
@@ -80,6 +94,8 @@ impl Operation {
         Self::InsertInFlight,
         Self::Transaction,
         Self::TransactionInFlight,
+        Self::Turnover,
+        Self::InsertExpiring,
     ];
 
     /// The name in lists.
@@ -98,6 +114,8 @@ impl Operation {
             Self::InsertInFlight => "insert in flight",
             Self::Transaction => "transaction",
             Self::TransactionInFlight => "transaction in flight",
+            Self::Turnover => "insert and delete",
+            Self::InsertExpiring => "insert that expires",
         }
     }
 
@@ -107,11 +125,16 @@ impl Operation {
         self.records_written() > 0
     }
 
-    /// Records that it adds or replaces.
+    /// Records that it adds or replaces. That it deletes others is not counted.
     #[must_use]
     pub fn records_written(self) -> u64 {
         match self {
-            Self::Update | Self::Insert | Self::ReadModifyWrite | Self::InsertInFlight => 1,
+            Self::Update
+            | Self::Insert
+            | Self::ReadModifyWrite
+            | Self::InsertInFlight
+            | Self::Turnover
+            | Self::InsertExpiring => 1,
             Self::Transaction | Self::TransactionInFlight => TRANSACTION_RECORDS as u64,
             _ => 0,
         }
@@ -215,8 +238,9 @@ const fn single(
     Workload { name, title, mix, distribution, scan_records_min }
 }
 
-/// One operation alone each: not YCSB's, but what tells which part of an engine is fast.
-pub const SINGLES: [Workload; 12] = [
+/// One operation alone each, and mixes for long runs: not YCSB's, but what tells which part of an
+/// engine is fast, and whether it stays so.
+pub const SINGLES: [Workload; 15] = [
     single("get", "random reads", &[(Operation::Read, 1.0)]),
     single("get-absent", "reads of absent keys", &[(Operation::ReadAbsent, 1.0)]),
     single("multi-get", "reads of 32 keys at once", &[(Operation::ReadMany, 1.0)]),
@@ -235,6 +259,25 @@ pub const SINGLES: [Workload; 12] = [
         "transactions-in-flight",
         "the same of all, many in flight",
         &[(Operation::TransactionInFlight, 1.0)],
+    ),
+    // What goes on for hours in a server: see the long runs of `rustlite-bench`.
+    Workload {
+        distribution: Distribution::Zipfian,
+        ..single(
+            "mixed",
+            "A with a fifth of inserts and deletes",
+            &[(Operation::Read, 0.4), (Operation::Update, 0.4), (Operation::Turnover, 0.2)],
+        )
+    },
+    single(
+        "scan-deleting",
+        "scans of 100 records among deleted ones",
+        &[(Operation::Scan, 0.5), (Operation::Turnover, 0.5)],
+    ),
+    single(
+        "scan-expiring",
+        "scans of 100 records among expired ones",
+        &[(Operation::Scan, 0.5), (Operation::InsertExpiring, 0.5)],
     ),
 ];
 

@@ -11,8 +11,8 @@ fn sample(experiment: &'static str, engine: &'static str, round: usize, rate: f6
         bytes_written: Some(3000),
         ..StepOutcome::default()
     };
-    let (saturation_ops_per_sec, user_bytes) = (None, 1000.0);
-    Sample { experiment, engine, round, saturation_ops_per_sec, user_bytes, outcome }
+    let (saturation_ops_per_sec, user_bytes, live_bytes) = (None, 1000.0, 1000.0);
+    Sample { experiment, engine, round, saturation_ops_per_sec, user_bytes, live_bytes, outcome }
 }
 
 fn named(title: &str) -> Target {

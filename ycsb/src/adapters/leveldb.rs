@@ -272,6 +272,21 @@ impl Store for LevelDb {
         self.put(key, value)
     }
 
+    fn delete(&mut self, key: &[u8]) -> Result<(), Failure> {
+        let mut error = ptr::null_mut();
+        // SAFETY: pointer and length are those of a living slice, which LevelDB copies.
+        unsafe {
+            leveldb_delete(
+                self.raw.database,
+                self.call.write,
+                key.as_ptr().cast(),
+                key.len(),
+                &raw mut error,
+            );
+        }
+        check(error)
+    }
+
     fn scan(
         &mut self,
         start: &[u8],

@@ -141,6 +141,10 @@ impl Store for RocksDb {
         Ok(each!(&*self.database, database => database.put_opt(key, value, &self.write))?)
     }
 
+    fn delete(&mut self, key: &[u8]) -> Result<(), Failure> {
+        Ok(each!(&*self.database, database => database.delete_opt(key, &self.write))?)
+    }
+
     fn transact(&mut self, records: &mut [Rewrite]) -> Result<u64, Failure> {
         let Database::Optimistic(database) = &*self.database else {
             return Err("the database was not opened for transactions".into());

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rustlite::{
     CommitFuture, Database, Durability as Level, Error, Options, Transaction, TransactionCommit,
@@ -73,6 +74,19 @@ impl Store for RustLite {
 
     fn update(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         Ok(self.database.put(key, value)?)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<(), Failure> {
+        Ok(self.database.delete(key)?)
+    }
+
+    fn insert_expiring(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+    ) -> Result<(), Failure> {
+        Ok(self.database.put_expiring(key, value, lifetime)?)
     }
 
     fn insert_in_flight(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
