@@ -24,6 +24,6 @@ pub use file_system::{
     DirEntry, File, FileLock, FileSink, FileStream, FileSystem, LogDevice, LogDeviceOptions,
     LogLane, LogSegment, LogSync, OpenMode,
 };
-pub use mapping::{Advice, FaultHook, Mapping};
+pub use mapping::{Advice, Mapping, Pager};
 pub use real::{Backend, RealFileSystem};
-pub use sim::{CrashPlan, FaultRule, SimClock, SimFileSystem};
+pub use sim::{CrashPlan, FaultRule, PageRequest, SimClock, SimFileSystem};

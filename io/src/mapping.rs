@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{IoError, Result};
+use crate::real::is_resident;
 
 /// What the reader is about to do with a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +29,34 @@ pub struct Mapping {
 
 enum Memory {
     Kernel(memmap2::Mmap),
-    Heap { bytes: Arc<[u8]>, fault: Option<FaultHook> },
+    Heap { bytes: Arc<[u8]>, pager: Option<Box<dyn Pager>> },
 }
 
-/// Called by the simulator on each `populate`; an error is what the medium answered.
-pub type FaultHook = Box<dyn Fn(Range<usize>) -> Result<()> + Send + Sync>;
+/// What stands for the kernel behind a map in plain memory. A closure is one that only answers `populate`.
+pub trait Pager: Send + Sync {
+    /// Hears of each [`Mapping::populate`].
+    ///
+    /// # Errors
+    /// What the medium answered.
+    fn populate(&self, range: Range<usize>) -> Result<()>;
+
+    /// Answers [`Mapping::is_resident`].
+    fn is_resident(&self, range: Range<usize>) -> bool {
+        let _ = range;
+        true
+    }
+
+    /// Hears of each [`Mapping::advise`].
+    fn advise(&self, advice: Advice, range: Range<usize>) {
+        let _ = (advice, range);
+    }
+}
+
+impl<F: Fn(Range<usize>) -> Result<()> + Send + Sync> Pager for F {
+    fn populate(&self, range: Range<usize>) -> Result<()> {
+        self(range)
+    }
+}
 
 impl Mapping {
     /// Wraps a kernel map. The caller vouches for the file as the module text says.
@@ -40,10 +64,10 @@ impl Mapping {
         Self { path, memory: Memory::Kernel(map) }
     }
 
-    /// Wraps plain memory, with an optional hook that can make `populate` fail.
+    /// Wraps plain memory, all of it resident unless the pager says otherwise.
     #[must_use]
-    pub fn heap(path: PathBuf, bytes: Arc<[u8]>, fault: Option<FaultHook>) -> Self {
-        Self { path, memory: Memory::Heap { bytes, fault } }
+    pub fn heap(path: PathBuf, bytes: Arc<[u8]>, pager: Option<Box<dyn Pager>>) -> Self {
+        Self { path, memory: Memory::Heap { bytes, pager } }
     }
 
     /// Brings a range into memory, so that reading it cannot fail. Costs a system call.
@@ -73,20 +97,38 @@ impl Mapping {
                         IoError::new("read", &self.path, &error).at(range.start as u64, range.len())
                     })
             }
-            Memory::Heap { fault: Some(hook), .. } => hook(range),
-            Memory::Heap { fault: None, .. } => Ok(()),
+            Memory::Heap { pager: Some(pager), .. } => pager.populate(range),
+            Memory::Heap { pager: None, .. } => Ok(()),
+        }
+    }
+
+    /// Whether reading the range would not have to wait for the medium: its pages, or the first of very many, are in memory. A system
+    /// call. Where the kernel does not tell (it does so only to those who may write the file), they are.
+    #[must_use]
+    pub fn is_resident(&self, range: Range<usize>) -> bool {
+        match &self.memory {
+            Memory::Kernel(map) => map.get(range).is_none_or(is_resident),
+            Memory::Heap { pager: Some(pager), .. } => pager.is_resident(range),
+            Memory::Heap { pager: None, .. } => true,
         }
     }
 
     /// Tells the kernel what is coming. Only a hint: failures are ignored.
     pub fn advise(&self, advice: Advice, range: Range<usize>) {
         let end = range.end.min(self.len());
-        if let (Memory::Kernel(map), true) = (&self.memory, range.start < end) {
-            let advice = match advice {
-                Advice::Random => memmap2::Advice::Random,
-                Advice::WillNeed => memmap2::Advice::WillNeed,
-            };
-            let _ = map.advise_range(advice, range.start, end - range.start);
+        if range.start >= end {
+            return;
+        }
+        match &self.memory {
+            Memory::Kernel(map) => {
+                let advice = match advice {
+                    Advice::Random => memmap2::Advice::Random,
+                    Advice::WillNeed => memmap2::Advice::WillNeed,
+                };
+                let _ = map.advise_range(advice, range.start, end - range.start);
+            }
+            Memory::Heap { pager: Some(pager), .. } => pager.advise(advice, range.start..end),
+            Memory::Heap { pager: None, .. } => {}
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A lookup waits for memory a few times in a row: for a filter's line, for a block's arrays, for the record. Of many keys, these
 //! waits can be had together: passes over a group of keys bring in what the next pass will touch, and the lookups proper, which
-//! are the ordinary ones, find everything at hand. The passes are hints and decide nothing. (Chen et al., "Improving hash join performance
+//! are the ordinary ones, find everything at hand. The same passes let reads from the medium overlap, when blocks are not in
+//! memory. The passes are hints and decide nothing. (Chen et al., "Improving hash join performance
 //! through prefetching", ICDE 2004, call it group prefetching.)
 
 use crate::error::Result;
@@ -60,7 +61,9 @@ fn bring_in(view: &View, keys: &[FullKey], hashes: &[u64]) {
     for candidate in &candidates {
         candidate.table.prefetch_index(candidate.key);
     }
-    let hint = |candidate: &Candidate<'_>| candidate.table.prefetch_block(candidate.key);
+    let hint =
+        |candidate: &Candidate<'_>| candidate.table.prefetch_block(candidate.key, candidate.hash);
+    // All blocks that must come from the medium are requested before the first is waited for.
     let blocks: Vec<Option<BlockHint>> = candidates.iter().map(hint).collect();
     for (candidate, block) in candidates.iter().zip(blocks) {
         if let Some(block) = block {

@@ -61,6 +61,7 @@ pub(crate) fn open(
         cache,
         values,
         verify_always: options.verify_checksums_always,
+        residency: Arc::default(),
     };
     let versions = if content == DirectoryContent::Creatable {
         // The directory may be what an attempt left that was killed before it came to this.
@@ -121,6 +122,7 @@ pub(crate) fn open_in_memory(options: Options) -> Result<Database> {
         cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
         values,
         verify_always: options.verify_checksums_always,
+        residency: Arc::default(),
     };
     versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));
     let memtables = MemtableMaker::new(options.memtable_bytes);

@@ -85,6 +85,11 @@ impl BlockCache {
         found
     }
 
+    /// Whether [`get`](Self::get) would find the block. Counts neither as a hit nor as a use.
+    pub(super) fn contains(&self, number: FileNumber, offset: u64) -> bool {
+        self.blocks.contains_key(&(number, offset))
+    }
+
     /// Keeps a block, perhaps in the place of others.
     pub(super) fn insert(&self, number: FileNumber, offset: u64, block: Arc<Block>) {
         if self.capacity_bytes > 0 {

@@ -1,8 +1,8 @@
 //! A cursor over a table's map, in both directions.
 //!
 //! It owns a share of the table, so it may outlive everything else that knows the table. Values are slices of the map or of the
-//! decompressed block that the cursor is in. Once it has moved through two blocks in a row it asks the kernel to read ahead,
-//! because the map itself is set up for point reads.
+//! decompressed block that the cursor is in. Once it has moved through some blocks in a row it asks the kernel to read ahead, more
+//! each time, because the map itself is set up for point reads; where blocks are often not in memory, it does so from the first block on.
 
 use std::sync::Arc;
 
@@ -16,8 +16,9 @@ use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::key::Trailer;
 
-/// How far a scan reads ahead, in bytes.
-const WINDOW_BYTES: u64 = 256 << 10;
+/// How much a scan has read ahead at a time, in bytes: first, and at most. The first is what a scan of a hundred small records needs.
+const WINDOW_BYTES_FIRST: u64 = 32 << 10;
+const WINDOW_BYTES_MAX: u64 = 256 << 10;
 
 /// Blocks in a row that make a scan of what is not in memory, and of what probably is: asking the kernel costs more there than it gains.
 const SCAN_BLOCKS: u32 = 2;
@@ -34,7 +35,10 @@ pub(crate) struct TableCursor {
     valid: bool,
     /// Blocks walked through without a seek.
     walked: u32,
-    /// How far in either direction the kernel was asked to read ahead.
+    /// Whether it reads ahead without waiting to see how far the scan goes.
+    hurries: bool,
+    /// How much the kernel was asked for last, and how far in either direction it was asked to read ahead.
+    window: u64,
     asked_until: u64,
     asked_from: u64,
 }
@@ -48,6 +52,8 @@ impl TableCursor {
             position: Position::new(),
             valid: false,
             walked: 0,
+            hurries: false,
+            window: 0,
             asked_until: 0,
             asked_from: u64::MAX,
         }
@@ -58,9 +64,12 @@ impl TableCursor {
         let Some(place) = self.table.index.place(&self.table.map, index) else {
             return Ok(false);
         };
+        if self.walked == 0 {
+            self.hurries = self.table.doubts(index, place);
+        }
         let known = self.table.is_verified(index);
-        if self.walked >= if known { SCAN_BLOCKS_KNOWN } else { SCAN_BLOCKS } {
-            self.read_ahead(place, index > self.index);
+        if self.hurries || self.walked >= if known { SCAN_BLOCKS_KNOWN } else { SCAN_BLOCKS } {
+            self.read_ahead(place, index > self.index || self.walked == 0);
         }
         self.block = self.table.data_block(index, place)?;
         self.index = index;
@@ -85,20 +94,22 @@ impl TableCursor {
     /// Keeps the kernel at least half a window ahead of a scan in either direction.
     fn read_ahead(&mut self, place: Place, forward: bool) {
         let data_end = self.table.index.data_end();
-        let wanted = if forward {
-            if self.asked_until >= (place.offset + WINDOW_BYTES / 2).min(data_end) {
-                return;
-            }
-            let start = self.asked_until.max(place.offset);
-            self.asked_until = (place.offset + WINDOW_BYTES).min(data_end);
-            start..self.asked_until
+        let (from, until) = (self.asked_from.min(place.end), self.asked_until.max(place.offset));
+        let (ahead, is_all) = if forward {
+            (until - place.offset, until >= data_end)
         } else {
-            if self.asked_from <= place.offset.saturating_sub(WINDOW_BYTES / 2) {
-                return;
-            }
-            let end = self.asked_from.min(place.end);
-            self.asked_from = place.offset.saturating_sub(WINDOW_BYTES);
-            self.asked_from..end
+            (place.end - from, from == 0)
+        };
+        if is_all || (self.window > 0 && ahead >= self.window / 2) {
+            return;
+        }
+        self.window = (self.window * 2).clamp(WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX);
+        let wanted = if forward {
+            self.asked_until = (until + self.window).min(data_end);
+            until..self.asked_until
+        } else {
+            self.asked_from = from.saturating_sub(self.window);
+            self.asked_from..from
         };
         self.table.map.advise(Advice::WillNeed, wanted.start as usize..wanted.end as usize);
     }
@@ -125,6 +136,7 @@ impl TableCursor {
     fn begin_seek(&mut self) {
         self.valid = false;
         self.walked = 0;
+        self.window = 0;
         self.asked_until = 0;
         self.asked_from = u64::MAX;
     }

@@ -16,6 +16,7 @@
 //! and further blocks only matter if that separator is the key itself.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::compression::Codec;
 use super::format::BLOCK_TRAILER_BYTES;
@@ -112,6 +113,14 @@ pub(super) struct Place {
     /// End of the block, its trailer included.
     pub(super) end: u64,
     pub(super) codec: Codec,
+}
+
+impl Place {
+    /// The bytes that the block takes in its file.
+    #[inline]
+    pub(super) fn stored(self) -> Range<usize> {
+        self.offset as usize..self.end as usize
+    }
 }
 
 /// Every so many heads there is one in [`Index::sample`]. Two cache lines of heads.

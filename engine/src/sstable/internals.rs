@@ -92,7 +92,15 @@ impl SortedTable {
         fs.create_dir_all(&directory)?;
         let cache = Arc::new(BlockCache::new(1 << 20));
         let values = ValueFiles::new(&LiveFiles::new(|| ()));
-        let env = TableEnv { fs, directory, database_id: 1, cache, values, verify_always: false };
+        let env = TableEnv {
+            fs,
+            directory,
+            database_id: 1,
+            cache,
+            values,
+            verify_always: false,
+            residency: Arc::default(),
+        };
         let KeyspaceOptions { block_bytes, compression, filter_bits_per_key, .. } =
             KeyspaceOptions::default();
         let filter_keys = FilterKeys::Whole;

@@ -18,6 +18,7 @@ pub(crate) mod internals;
 pub(crate) mod meta;
 mod position;
 mod properties;
+mod residency;
 mod stream;
 mod table;
 mod tombstones;

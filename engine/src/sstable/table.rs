@@ -22,6 +22,7 @@ use super::format::{BLOCK_TRAILER_BYTES, FOOTER_BYTES, Footer, Handle, Identity}
 use super::index::{Index, Place};
 use super::meta::TableMeta;
 use super::properties::{Properties, decode_properties};
+use super::residency::Residency;
 use super::stream::TableStream;
 use super::tombstones::decode_tombstones;
 use crate::error::{Error, Result};
@@ -31,8 +32,8 @@ use crate::key::{Sequence, Trailer, compare_internal, hash_key};
 use crate::range_tombstones::RangeTombstones;
 use crate::values::{ValueFile, ValueFiles};
 
-/// Blocks up to this size are read in with one request; for larger ones the kernel is told first what is coming.
-const SINGLE_READ_BYTES: usize = 4096;
+/// A block within one page is read in with one request whoever asks for it.
+const PAGE_BYTES: u64 = 4096;
 
 /// What all tables of a database share.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub(crate) struct TableEnv {
     pub(crate) values: Arc<ValueFiles>,
     /// Verify checksums at every read of an uncompressed block, not only the first.
     pub(crate) verify_always: bool,
+    /// Whether blocks are still in memory.
+    pub(crate) residency: Arc<Residency>,
 }
 
 /// An open table. Keeps its file readable even after the file was removed.
@@ -243,6 +246,9 @@ impl Table {
             return Ok(None);
         }
         while let Some(place) = self.index.place(&self.map, index) {
+            if lies_across_pages(place) && self.env.residency.asks(hash) {
+                self.request_again(index, place);
+            }
             let block = self.data_block(index, place)?;
             let bytes = self.bytes_of(&block);
             prefetch_arrays(bytes);
@@ -269,12 +275,23 @@ impl Table {
         self.index.prefetch(&self.map, key);
     }
 
-    /// Starts bringing in the arrays of the block that a [`get`](Self::get) of `key` will search, if it is one that lies in memory.
-    pub(crate) fn prefetch_block(&self, key: &[u8]) -> Option<BlockHint> {
+    /// Starts bringing in the block that a [`get`](Self::get) of `key` will search: from the medium, if it was never read or may have
+    /// left the memory, and its arrays from there if it was read before.
+    pub(crate) fn prefetch_block(&self, key: &[u8], hash: u64) -> Option<BlockHint> {
         let index = self.index.find(&self.map, key)?;
         let place = self.index.place(&self.map, index)?;
-        if place.codec != Codec::None || !self.is_verified(index) {
+        if place.codec != Codec::None {
+            if !self.env.cache.contains(self.identity.number, place.offset) {
+                self.request(place);
+            }
             return None;
+        }
+        if !self.is_verified(index) {
+            self.request(place);
+            return None;
+        }
+        if self.env.residency.asks(hash) {
+            self.request(place);
         }
         let range = place.offset as usize..place.end as usize - BLOCK_TRAILER_BYTES;
         prefetch_arrays(self.map.get(range.clone())?);
@@ -398,12 +415,40 @@ impl Table {
         Ok(DataBlock { cached: Some(block), range: 0..0 })
     }
 
+    /// Whether a scan that begins in this block must expect to read blocks from the medium.
+    #[inline]
+    pub(super) fn doubts(&self, index: usize, place: Place) -> bool {
+        if place.codec != Codec::None {
+            // What counts for those is the block cache.
+            return false;
+        }
+        let residency = &self.env.residency;
+        if !self.is_verified(index) || residency.asks(index as u64) {
+            residency.ask(&self.map, place.stored());
+        }
+        residency.is_doubtful()
+    }
+
+    /// Has the kernel begin to read the block, all of its pages at once, if they are not in memory.
+    #[cold]
+    fn request(&self, place: Place) {
+        self.env.residency.request(&self.map, place.stored());
+    }
+
+    /// The same for a block that was read before and is searched in the map; others are requested when they are brought in.
+    #[cold]
+    fn request_again(&self, index: usize, place: Place) {
+        if place.codec == Codec::None && self.is_verified(index) {
+            self.request(place);
+        }
+    }
+
     /// Reads the block's pages in, verifies its checksum, gives its payload.
     #[cold]
     fn bring_in(&self, place: Place) -> Result<&[u8]> {
-        let range = place.offset as usize..place.end as usize;
-        if range.len() > SINGLE_READ_BYTES {
-            self.map.advise(Advice::WillNeed, range.clone());
+        let range = place.stored();
+        if lies_across_pages(place) {
+            self.request(place);
         }
         self.map.populate(range.clone())?;
         let block = self.map.get(range).unwrap_or_default();
@@ -425,6 +470,11 @@ impl Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Table({}, {} blocks)", self.identity.path.display(), self.index.count())
     }
+}
+
+#[inline]
+fn lies_across_pages(place: Place) -> bool {
+    place.offset / PAGE_BYTES != place.end.saturating_sub(1) / PAGE_BYTES
 }
 
 /// The payload of a block that is never compressed.

@@ -101,12 +101,14 @@ impl ValueFile {
         let word = self.verified.get(stretch / u64::BITS as usize);
         let verified = word.is_some_and(|word| word.load(Relaxed) & bit != 0);
         if !verified || self.env.verify_always {
-            self.map.advise(Advice::WillNeed, start..end);
+            self.env.residency.request(&self.map, start..end);
             self.map.populate(start..end)?;
             self.check(pointer, self.map.get(start..end).unwrap_or_default())?;
             if let Some(word) = word {
                 word.fetch_or(bit, Relaxed);
             }
+        } else if self.env.residency.asks(stretch as u64) {
+            self.env.residency.request(&self.map, start..end);
         }
         Ok(PinnedRange { range: start..end - BLOCK_TRAILER_BYTES, file: self })
     }

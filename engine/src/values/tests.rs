@@ -31,6 +31,7 @@ impl Fixture {
             cache: Arc::new(BlockCache::new(1 << 20)),
             values: ValueFiles::new(&files),
             verify_always: false,
+            residency: Arc::default(),
         };
         Self { fs, files, env }
     }

@@ -28,6 +28,7 @@ mod model;
 mod model_check;
 mod named_snapshots;
 mod oracle;
+mod paging;
 mod support;
 mod tombstones;
 mod transaction_black_box;

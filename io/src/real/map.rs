@@ -40,6 +40,24 @@ pub(super) fn map_file(path: &Path) -> Result<Mapping> {
     Ok(mapping)
 }
 
+/// The most pages that [`is_resident`] asks about.
+const PAGES_ASKED_MAX: usize = 16;
+
+/// Whether the pages of `bytes`, a part of a map, are in memory; only the first of very many are looked at. If the kernel does not
+/// tell, they are.
+pub(crate) fn is_resident(bytes: &[u8]) -> bool {
+    let page = rustix::param::page_size();
+    let into_page = bytes.as_ptr().addr() % page;
+    let start = bytes.as_ptr().wrapping_sub(into_page);
+    let pages = (into_page + bytes.len()).div_ceil(page).min(PAGES_ASKED_MAX);
+    let mut answers = [0_u8; PAGES_ASKED_MAX];
+    // SAFETY: the kernel only looks at which pages are there, reads nothing through `start`, and writes a byte for each of them into
+    // `answers`, which is as long.
+    let refused =
+        unsafe { libc::mincore(start.cast_mut().cast(), pages * page, answers.as_mut_ptr()) };
+    refused != 0 || answers.iter().take(pages).all(|answer| answer & 1 == 1)
+}
+
 /// A log segment mapped for storing. Nobody reads through it and no reference into it is ever made.
 pub(super) struct StoreMap {
     map: memmap2::MmapRaw,

@@ -36,6 +36,7 @@ use crate::file_system::{
 };
 use crate::mapping::Mapping;
 use file::RealFile;
+pub(crate) use map::is_resident;
 use open::fail;
 pub use probe::Backend;
 use ring::RingSupport;

@@ -4,8 +4,10 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
+use crate::mapping::Advice;
 
 /// A file system of each backend, with a directory on disk and one in memory where they exist.
 pub(super) fn worlds() -> Vec<(Arc<RealFileSystem>, tempfile::TempDir)> {
@@ -177,6 +179,35 @@ fn maps_show_the_file_and_outlive_its_name() {
         let empty = fs.map(&path).unwrap();
         assert!(empty.is_empty());
         empty.populate(0..0).unwrap();
+    }
+}
+
+#[test]
+fn maps_tell_what_is_in_memory_and_bring_in_what_they_are_told_to() {
+    for (fs, dir) in worlds() {
+        let path = at(&dir, "table");
+        let content = pattern(400_000);
+        let file = fs.create(&path).unwrap();
+        file.write_all_at(0, &content).unwrap();
+        file.sync_data().unwrap();
+        let fd = open::open_regular(&path, OFlags::RDWR).unwrap();
+        rustix::fs::fadvise(&fd, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        let map = fs.map(&path).unwrap();
+        let (wanted, other) = (5_000..9_000, 300_000..301_000);
+        // What is in a file system in memory stays there.
+        let tmpfs = 0x0102_1994;
+        let can_leave = rustix::fs::fstatfs(&fd).unwrap().f_type != tmpfs;
+        assert_eq!(map.is_resident(wanted.clone()), !can_leave);
+        map.advise(Advice::WillNeed, wanted.clone());
+        let begun = fs.clock().monotonic();
+        while !map.is_resident(wanted.clone()) {
+            assert!(fs.clock().monotonic() - begun < Duration::from_secs(60), "never read in");
+        }
+        assert_eq!(map.is_resident(other.clone()), !can_leave, "nobody asked for it");
+        map.populate(other.clone()).unwrap();
+        assert!(map.is_resident(other));
+        assert!(map.is_resident(0..0) && map.is_resident(400_000..500_000), "nothing to wait for");
+        assert!(*map == content[..]);
     }
 }
 

@@ -29,6 +29,7 @@ mod image;
 mod log;
 mod names;
 mod op;
+mod paging;
 mod random;
 mod torn;
 mod world;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 pub use clock::SimClock;
 pub use crash::CrashPlan;
 pub use fault::FaultRule;
+pub use paging::PageRequest;
 
 use crate::clock::Clock;
 use crate::error::{IoError, Result};
@@ -48,10 +50,11 @@ use crate::file_system::{
     DirEntry, File, FileLock, FileSink, FileStream, FileSystem, LogDevice, LogDeviceOptions,
     OpenMode,
 };
-use crate::mapping::{FaultHook, Mapping};
+use crate::mapping::{Mapping, Pager};
 use handles::{Handle, SimFile, SimLock, SimSink, SimStream};
 use names::{Entry, Names};
 use op::Op;
+use paging::SimPager;
 use world::{Machine, World, os_error};
 
 /// The block size of the log device, unless [`SimFileSystem::set_log_block_size`] says otherwise.
@@ -212,8 +215,9 @@ impl FileSystem for SimFileSystem {
     fn map(&self, path: &Path) -> Result<Mapping> {
         let handle = self.open_handle(Op::Map, path)?;
         let (bytes, token) = handle.node.lock().map();
-        let hook = self.world.tracked.then(|| populate_hook(handle, token));
-        Ok(Mapping::heap(path.to_path_buf(), bytes, hook))
+        let pager = SimPager { handle, _still_mapped: token };
+        let pager = self.world.tracked.then(|| Box::new(pager) as Box<dyn Pager>);
+        Ok(Mapping::heap(path.to_path_buf(), bytes, pager))
     }
 
     fn create_sink(&self, path: &Path) -> Result<Box<dyn FileSink>> {
@@ -232,14 +236,4 @@ impl FileSystem for SimFileSystem {
         let block_size = self.world.state().log_block_size;
         Ok(Arc::new(log::SimLogDevice::new(Arc::clone(&self.world), options.lanes, block_size)))
     }
-}
-
-/// What a map asks when it is brought into memory; it also keeps the file known as mapped.
-fn populate_hook(handle: Handle, token: Arc<()>) -> FaultHook {
-    Box::new(move |range| {
-        let _still_mapped = &token;
-        handle.world.strike_map(&handle.path).map_err(|error| {
-            failed(Op::Populate, &handle.path)(error).at(range.start as u64, range.len())
-        })
-    })
 }

@@ -16,6 +16,7 @@ use super::file_node::{FileNode, Frame};
 use super::image::FILE_LEN_MAX;
 use super::names::Names;
 use super::op::Op;
+use super::paging::PageRequest;
 use super::random::Random;
 use crate::clock::{Clock, SystemClock};
 
@@ -56,6 +57,9 @@ pub(super) struct State {
     pub(super) locked: std::collections::BTreeSet<u64>,
     pub(super) log_block_size: usize,
     pub(super) tracked: bool,
+    /// What readers of maps asked for since pages were last taken out of memory; `None` if they
+    /// never were.
+    pub(super) requests: Option<Vec<PageRequest>>,
 }
 
 /// An operation past the gate: the locked state, and how the operation is to fail, if it is.
@@ -81,6 +85,7 @@ impl World {
                 locked: std::collections::BTreeSet::new(),
                 log_block_size: machine.log_block_size,
                 tracked: machine.tracked,
+                requests: None,
                 names,
             }),
         })

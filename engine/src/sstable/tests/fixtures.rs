@@ -62,6 +62,7 @@ pub(super) fn env(fs: &Arc<SimFileSystem>) -> TableEnv {
         cache: Arc::new(BlockCache::new(8 << 20)),
         values: ValueFiles::new(&LiveFiles::new(|| ())),
         verify_always: false,
+        residency: Arc::default(),
     }
 }
 
