@@ -93,7 +93,7 @@ pub(crate) fn pick<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
     urgent.sort_by(|a, b| b.0.total_cmp(&a.0));
     let pressing = urgent.iter().any(|&(score, level)| level == 0 && score >= PRESSING_SCORE);
     let tombstones = || pick_tombstones(input, targets.base_level);
-    if let Some(plan) = Some(()).filter(|()| !pressing).and_then(|()| tombstones()) {
+    if !pressing && let Some(plan) = tombstones() {
         return Some(plan);
     }
     urgent
@@ -202,6 +202,20 @@ fn pick_level0<T>(
     })
 }
 
+/// A plan that takes a table of which `wanted` is true out of level 0.
+fn pick_level0_where<T>(
+    input: PickerInput<'_, T>,
+    base_level: usize,
+    reason: Reason,
+    wanted: impl Fn(&TableMeta) -> bool,
+) -> Option<Plan<T>> {
+    let level0 = input.version.l0().iter().flat_map(|run| run.tables());
+    level0.filter(|table| wanted(&table.meta)).find_map(|table| {
+        let (lo, hi) = (Some(&*table.meta.smallest), Some(&*table.meta.largest));
+        pick_level0(input, base_level, reason, Some(Bounds { lo, hi }))
+    })
+}
+
 /// The oldest tables of a cluster, closed under "all older ones that overlap": free ones, up to the size of a plan.
 fn oldest_free<T>(cluster: &[Arc<TableHandle<T>>], input: PickerInput<'_, T>) -> Tables<T> {
     let bytes_max = plan_bytes_max(input.options);
@@ -273,11 +287,21 @@ fn pick_level<T>(input: PickerInput<'_, T>, level: usize, excess: u64) -> Option
     })
 }
 
-/// Bytes of the tables of `level` that overlap the table.
-fn bytes_below<T>(version: &Version<T>, level: usize, meta: &TableMeta) -> u64 {
+/// Of the tables of `level` that overlap the table, the sum of something.
+fn sum_below<T>(
+    version: &Version<T>,
+    level: usize,
+    meta: &TableMeta,
+    of: impl Fn(&TableMeta) -> u64,
+) -> u64 {
     let near = version.run(level).overlapping(Some(&meta.smallest), Some(&meta.largest));
     let overlapping = near.iter().filter(|table| table.meta.overlaps(meta));
-    overlapping.map(|table| table.meta.file_bytes).sum()
+    overlapping.map(|table| of(&table.meta)).sum()
+}
+
+/// Bytes of the tables of `level` that overlap the table.
+fn bytes_below<T>(version: &Version<T>, level: usize, meta: &TableMeta) -> u64 {
+    sum_below(version, level, meta, |below| below.file_bytes)
 }
 
 /// Adds neighbours of the plan's one input that bring no further table of the level below with them.
@@ -316,12 +340,8 @@ fn grow<T>(input: PickerInput<'_, T>, mut plan: Plan<T>, index: usize, excess: u
 
 /// A plan that sends a table of tombstones down, where there is something below for them to delete.
 fn pick_tombstones<T>(input: PickerInput<'_, T>, base_level: usize) -> Option<Plan<T>> {
-    let level0 = input.version.l0().iter().flat_map(|run| run.tables());
-    let mut dense = level0.filter(|table| hides_much_below(input.version, &table.meta));
-    let from_level0 = dense.find_map(|table| {
-        let (lo, hi) = (Some(&*table.meta.smallest), Some(&*table.meta.largest));
-        pick_level0(input, base_level, Reason::Tombstones, Some(Bounds { lo, hi }))
-    });
+    let wanted = |meta: &TableMeta| hides_much_below(input.version, meta);
+    let from_level0 = pick_level0_where(input, base_level, Reason::Tombstones, wanted);
     from_level0.or_else(|| (1..LAST_LEVEL).find_map(|level| pick_tombstones_of(input, level)))
 }
 
@@ -330,11 +350,7 @@ fn hides_much_below<T>(version: &Version<T>, meta: &TableMeta) -> bool {
     if meta.deletions < TOMBSTONES_MIN || meta.deletions.saturating_mul(2) <= meta.entries {
         return false;
     }
-    let entries_in = |level| -> u64 {
-        let near = version.run(level).overlapping(Some(&meta.smallest), Some(&meta.largest));
-        let overlapping = near.iter().filter(|table| table.meta.overlaps(meta));
-        overlapping.map(|table| table.meta.entries).sum()
-    };
+    let entries_in = |level| sum_below(version, level, meta, |below| below.entries);
     let below: u64 = (1..LEVELS).map(entries_in).sum();
     (1..=meta.deletions.saturating_mul(RECORDS_BELOW_MAX)).contains(&below)
 }
@@ -365,15 +381,10 @@ fn rewrite_where<T>(
     reason: Reason,
     wanted: impl Fn(&TableMeta) -> bool,
 ) -> Option<Plan<T>> {
-    let is_wanted = |table: &&Arc<TableHandle<T>>| wanted(&table.meta);
-    let level0 = input.version.l0().iter().flat_map(|run| run.tables());
-    let from_level0 = level0.filter(is_wanted).find_map(|table| {
-        let (lo, hi) = (Some(&*table.meta.smallest), Some(&*table.meta.largest));
-        pick_level0(input, base_level, reason, Some(Bounds { lo, hi }))
-    });
-    from_level0.or_else(|| {
+    pick_level0_where(input, base_level, reason, &wanted).or_else(|| {
         (1..LEVELS).find_map(|level| {
-            let mut tables = input.version.run(level).tables().iter().filter(is_wanted);
+            let tables = input.version.run(level).tables().iter();
+            let mut tables = tables.filter(|table| wanted(&table.meta));
             tables
                 .find_map(|table| plan_for(input, (level, level), vec![Arc::clone(table)], reason))
         })

@@ -164,14 +164,19 @@ impl Transaction {
     }
 
     fn set(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        self.check_writable()?;
-        check_key(key)?;
-        value.map_or(Ok(()), check_value)?;
-        let key = FullKey::new(keyspace, key)?;
+        let key = self.full_key(keyspace, key, value.unwrap_or_default())?;
         self.write_row(key.as_slice(), value)
     }
 
-    /// The full key of a record of this kind, which the keyspace can hold.
+    /// The full key of a record that may be written.
+    fn full_key(&self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<FullKey> {
+        self.check_writable()?;
+        check_key(key)?;
+        check_value(value)?;
+        FullKey::new(keyspace, key)
+    }
+
+    /// The same for a kind of record that not every keyspace can hold.
     fn checked(
         &self,
         kind: ValueKind,
@@ -179,11 +184,9 @@ impl Transaction {
         key: &[u8],
         value: &[u8],
     ) -> Result<FullKey> {
-        self.check_writable()?;
-        check_key(key)?;
-        check_value(value)?;
+        let key = self.full_key(keyspace, key, value)?;
         self.core().rules.of(keyspace).admit(kind)?;
-        FullKey::new(keyspace, key)
+        Ok(key)
     }
 
     fn set_expiring(
