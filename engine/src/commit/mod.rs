@@ -1,9 +1,10 @@
 //! The write path: every put, delete, batch, transaction and SQL statement ends here, in [`pipeline::CommitPipeline::commit`].
 //!
 //! 1. **Stall** ([`stall`]): a delay that grows smoothly with compaction debt; a wait only when memory would be exceeded.
-//! 2. **Enqueue**, under the one commit lock: check a transaction's condition against what was written lately ([`recent`]), assign sequence numbers and a ticket, and place the batch in the log ([`log_writer`]).
+//! 2. **Enqueue** ([`enqueue`]), under the one commit lock: check a transaction's condition against what was written lately ([`recent`]), assign sequence numbers and a ticket, and place the batch in the log ([`log_writer`]).
+//!    First there must be room for it in memory ([`room`]).
 //!    A `Buffered` batch is *stored* (copied into the mapped segment: no system call). A `Sync` batch joins the open *frame*.
-//! 3. **Lead**: if a lane to the device is idle, the committer seals the open frame and submits it, once those who wrote lately have
+//! 3. **Lead** ([`lead`]): if a lane to the device is idle, the committer seals the open frame and submits it, once those who wrote lately have
 //!    had a moment to join ([`gather`]). Up to K frames are in flight.
 //! 4. **Apply** the batch to the memtable while the device writes; members of a frame apply in parallel.
 //! 5. **Wait** for the device (leader) or for the leader (everybody else).
@@ -21,7 +22,7 @@
 //! nothing older is in memory or in the log; then its one sequence number is used in the manifest instead of the log.
 //!
 //! **Failure.** A failed log write or sync poisons the pipeline: every waiter and every later write gets the first cause, nothing
-//! later becomes visible, reads go on. A full disk is noticed when a segment is prepared, before anything is placed: that write fails,
+//! later becomes visible, reads go on ([`refusal`]). A full disk is noticed when a segment is prepared, before anything is placed: that write fails,
 //! and later ones succeed once there is space.
 //!
 //! **Futures.** A commit behind a [`future`] has no thread that could lead. It goes through stages 1, 2 and 4 on the caller's thread;
@@ -35,11 +36,15 @@
 pub(crate) mod ahead;
 mod apply;
 pub(crate) mod driver;
+mod enqueue;
 pub(crate) mod future;
 pub(crate) mod gather;
 mod hold;
+mod lead;
 pub(crate) mod log_writer;
 pub(crate) mod pipeline;
 pub(crate) mod publish;
 pub(crate) mod recent;
+mod refusal;
+mod room;
 pub(crate) mod stall;

@@ -11,27 +11,20 @@ use crate::batch::WriteBatch;
 use crate::commit::ahead::Ahead;
 use crate::commit::apply::apply;
 use crate::commit::driver::DriverSignal;
+use crate::commit::enqueue::{Enqueued, Placing};
 use crate::commit::gather::Gathering;
-use crate::commit::log_writer::{LeadFrame, LeadSync, LogWriter, NewEntry, Placement};
+use crate::commit::log_writer::LogWriter;
 use crate::commit::publish::{Publisher, Ticket, Waiter, Wake};
-use crate::commit::recent::{Admission, CommitCheck, Footprint, RecentWrites};
+use crate::commit::recent::{CommitCheck, RecentWrites};
 use crate::commit::stall::Stall;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::Sequence;
 use crate::kinds::Rules;
-use crate::limits::SEQUENCE_MAX;
-use crate::memtable::{Memtable, MemtableMaker};
+use crate::memtable::MemtableMaker;
 use crate::options::Durability;
-use crate::read::view::{FrozenMemtable, View, ViewCell};
+use crate::read::view::ViewCell;
 use crate::wal::Lsn;
 use crate::wal::entry::payload_hash;
-use crate::wal::segment::SegmentFile;
-
-/// A memtable with this many range tombstones is flushed: looking them up costs memory and time that only tables bound.
-const RANGE_TOMBSTONES_MAX: usize = 10_000;
-
-/// How long a commit sleeps when too many are in flight: about what the device needs for one write.
-const TICKET_NAP: Duration = Duration::from_micros(50);
 
 /// Attempts to get the commit lock at once, and those after which the processor is given up, before a thread sleeps for it.
 const LOCK_SPINS: u32 = 64;
@@ -64,37 +57,37 @@ pub(crate) struct CommitTerms<'c> {
 pub(crate) struct CommitPipeline {
     pub(super) publisher: Publisher,
     state: Mutex<State>,
-    views: Arc<ViewCell>,
-    memtables: MemtableMaker,
-    limits: CommitLimits,
-    stall: Stall,
-    clock: Arc<dyn Clock>,
+    pub(super) views: Arc<ViewCell>,
+    pub(super) memtables: MemtableMaker,
+    pub(super) limits: CommitLimits,
+    pub(super) stall: Stall,
+    pub(super) clock: Arc<dyn Clock>,
     rules: Arc<Rules>,
-    poison: OnceLock<Error>,
+    pub(super) poison: OnceLock<Error>,
     /// Set, under the commit lock, when the first transaction begins; never reset. Who reads it too early finds out under the lock.
-    keeps_footprints: AtomicBool,
+    pub(super) keeps_footprints: AtomicBool,
     /// Why flushes cannot make room at the moment (a full disk, say). Writers that would have to wait get it instead.
-    flush_error: Mutex<Option<Error>>,
+    pub(super) flush_error: Mutex<Option<Error>>,
     /// Signalled with the commit lock when a memtable was flushed or flushing failed.
     pub(super) room: Condvar,
     /// Called (under the commit lock) when there is a memtable to flush or a segment to prepare.
-    wake_background: Box<dyn Fn() + Send + Sync>,
+    pub(super) wake_background: Box<dyn Fn() + Send + Sync>,
     /// Wakes the thread that leads for commits behind futures.
-    driver: DriverSignal,
-    gathering: Arc<Gathering>,
-    ahead: Ahead,
+    pub(super) driver: DriverSignal,
+    pub(super) gathering: Arc<Gathering>,
+    pub(super) ahead: Ahead,
 }
 
 pub(super) struct State {
     pub(super) next_sequence: Sequence,
     pub(super) next_ticket: Ticket,
-    log: Option<LogWriter>,
+    pub(super) log: Option<LogWriter>,
     /// Where the log stood when the active memtable was begun.
-    memtable_begin: Lsn,
+    pub(super) memtable_begin: Lsn,
     /// Why no write is accepted, if the database is closed or read-only.
-    refusal: Option<Error>,
+    pub(super) refusal: Option<Error>,
     /// The set of indexes in force.
-    index_generation: u64,
+    pub(super) index_generation: u64,
     /// Footprints of the newest commits, once a transaction has begun.
     pub(super) recent: Option<RecentWrites>,
     /// True while tables are committed: writers wait.
@@ -116,38 +109,6 @@ pub(crate) struct CommitStart {
     pub(crate) memtable_begin: Lsn,
     pub(crate) refusal: Option<Error>,
     pub(crate) index_generation: u64,
-}
-
-/// A commit that has its place in the order.
-struct Enqueued {
-    ticket: Ticket,
-    first_sequence: Sequence,
-    last_sequence: Sequence,
-    memtable: Arc<Memtable>,
-    lead: Option<LeadFrame>,
-    /// True if the commit waits for a frame or a sync that somebody must lead.
-    needs_leader: bool,
-    /// True if the commit must see to a sync of stores, or to a frame that others are still expected to join.
-    must_lead: bool,
-    /// True if no device stands between the commit and its publication.
-    briefly: bool,
-}
-
-/// A commit that wants its place in the order.
-struct Placing<'a> {
-    batch: &'a WriteBatch,
-    payload_hash: u64,
-    sync: bool,
-    waiter: Waiter,
-    index_generation: u64,
-}
-
-/// Why a commit could not be enqueued right now.
-enum NotYet {
-    /// The memtable is full and the flush is behind, or writers are held.
-    Memory,
-    /// Too many commits are in flight.
-    Tickets,
 }
 
 impl CommitPipeline {
@@ -266,18 +227,6 @@ impl CommitPipeline {
         })
     }
 
-    /// Leads for commits behind futures until the driver is stopped.
-    pub(crate) fn drive(&self) {
-        while self.driver.wait() {
-            while self.lead() {}
-        }
-    }
-
-    /// Ends [`drive`](Self::drive).
-    pub(crate) fn stop_driver(&self) {
-        self.driver.stop();
-    }
-
     /// Stages 1 to 4: the batch gets its place, is on its way to the device if this commit leads, and is in the memtable.
     fn place(
         &self,
@@ -312,253 +261,6 @@ impl CommitPipeline {
         Ok(Some(commit))
     }
 
-    fn enqueue(
-        &self,
-        placing: &Placing<'_>,
-        mut condition: Option<&mut dyn CommitCheck>,
-    ) -> Result<Enqueued> {
-        let batch = placing.batch;
-        // Relaxed: a commit that does not see the flag yet sees the footprints under the lock.
-        let mut footprint =
-            self.keeps_footprints.load(Ordering::Relaxed).then(|| Footprint::of(batch));
-        // Dropped after the lock.
-        let mut _forgotten = None;
-        let mut state = self.lock();
-        loop {
-            self.check_writable(&state)?;
-            if state.index_generation != placing.index_generation {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    "an index was created or dropped meanwhile; run it again",
-                ));
-            }
-            if let Some(condition) = &mut condition
-                && let Some(recent) = &mut state.recent
-                && condition.admit(recent, self.visible())? == Admission::CatchUpFirst
-            {
-                drop(state);
-                condition.catch_up()?;
-                state = self.lock();
-                continue;
-            }
-            match self.try_enqueue(&mut state, placing) {
-                Ok(Ok(enqueued)) => {
-                    if let Some(recent) = &mut state.recent {
-                        let footprint = footprint.take().unwrap_or_else(|| Footprint::of(batch));
-                        _forgotten = recent.add(enqueued.last_sequence, footprint, self.visible());
-                    }
-                    return Ok(enqueued);
-                }
-                Err(error) => {
-                    drop(state);
-                    if error.kind() == ErrorKind::Poisoned {
-                        // The manifest has failed for good. Commits that need nothing of it must not go on either.
-                        self.fail(error.clone());
-                    }
-                    return Err(error);
-                }
-                Ok(Err(NotYet::Memory)) => state = self.wait_for_room(state)?,
-                Ok(Err(NotYet::Tickets)) => {
-                    drop(state);
-                    // Whoever is in the way waits for the device, perhaps without a thread of its own: help.
-                    if !self.lead() {
-                        self.clock.sleep(TICKET_NAP);
-                    }
-                    state = self.lock();
-                }
-            }
-        }
-    }
-
-    pub(super) fn check_writable(&self, state: &State) -> Result<()> {
-        if let Some(first) = self.poison.get() {
-            return Err(Error::poisoned(first));
-        }
-        state.refusal.clone().map_or(Ok(()), Err)
-    }
-
-    fn try_enqueue(
-        &self,
-        state: &mut State,
-        placing: &Placing<'_>,
-    ) -> Result<std::result::Result<Enqueued, NotYet>> {
-        let &Placing { batch, payload_hash, sync, waiter, .. } = placing;
-        if !self.publisher.has_room(state.next_ticket) {
-            return Ok(Err(NotYet::Tickets));
-        }
-        if state.held {
-            return Ok(Err(NotYet::Memory));
-        }
-        let Some(memtable) = self.memtable_with_room(state)? else {
-            return Ok(Err(NotYet::Memory));
-        };
-        let (ticket, sequence) = (state.next_ticket, state.next_sequence);
-        if sequence + u64::from(batch.count()) > SEQUENCE_MAX {
-            return Err(Error::invalid("the database has used up its 2^56 sequence numbers"));
-        }
-        let (needs_lsn, crowd, must_lead, briefly, lead) = match &mut state.log {
-            None => (0, ticket, false, true, None),
-            Some(log) => {
-                let entry = NewEntry {
-                    payload: batch.bytes(),
-                    payload_hash,
-                    sequence,
-                    count: batch.count(),
-                    ticket,
-                    sync,
-                };
-                let placement = log.place(&entry)?;
-                if let Some((segment, offset)) = log.take_wanted_pages() {
-                    self.ahead.ask_for_pages(segment, offset);
-                }
-                match placement {
-                    Placement::Store(lsn) => {
-                        (if sync { lsn } else { 0 }, ticket, sync, !sync, None)
-                    }
-                    Placement::Frame { end, first_ticket } => {
-                        let leads = waiter == Waiter::Thread && log.has_idle_lane();
-                        let at_once = leads && self.gathering.is_complete();
-                        let lead = if at_once { log.lead_frame() } else { None };
-                        let must_lead = leads && !at_once && !self.gathering.is_held();
-                        (end, first_ticket, must_lead, false, lead)
-                    }
-                }
-            }
-        };
-        state.next_ticket += 1;
-        state.next_sequence += u64::from(batch.count());
-        let last_sequence = state.next_sequence - 1;
-        self.publisher.enter(ticket, crowd, last_sequence, needs_lsn, waiter);
-        Ok(Ok(Enqueued {
-            ticket,
-            first_sequence: sequence,
-            last_sequence,
-            memtable,
-            lead,
-            needs_leader: needs_lsn > 0,
-            must_lead,
-            briefly,
-        }))
-    }
-
-    /// The active memtable, after replacing a full one. `None` if that would exceed the bound on memtables.
-    fn memtable_with_room(&self, state: &mut State) -> Result<Option<Arc<Memtable>>> {
-        let (active, frozen) =
-            self.views.with(|view| (Arc::clone(&view.active), view.frozen.len()));
-        let log_behind = state
-            .log
-            .as_ref()
-            .is_some_and(|log| log.bytes_since(state.memtable_begin) > self.limits.log_bytes_max);
-        let full = active.memory_usage() >= self.limits.memtable_bytes
-            || active.range_tombstone_count() >= RANGE_TOMBSTONES_MAX
-            || log_behind;
-        if !full || active.is_empty() {
-            return Ok(Some(active));
-        }
-        if frozen + 2 > self.limits.memtables_max {
-            return Ok(None);
-        }
-        self.freeze(state).map(Some)
-    }
-
-    /// Replaces the active memtable by a new one, which is returned.
-    fn freeze(&self, state: &mut State) -> Result<Arc<Memtable>> {
-        let next = Arc::new(self.memtables.make()?);
-        let log_end = state.log.as_ref().map_or(0, LogWriter::end);
-        let last_sequence = state.next_sequence - 1;
-        state.memtable_begin = log_end;
-        self.views.update(|view| {
-            let frozen =
-                FrozenMemtable { memtable: Arc::clone(&view.active), last_sequence, log_end };
-            let all = std::iter::once(Arc::new(frozen)).chain(view.frozen.iter().cloned());
-            view.with_memtables(Arc::clone(&next), all.collect())
-        });
-        (self.wake_background)();
-        Ok(next)
-    }
-
-    fn wait_for_room<'a>(&self, state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>> {
-        if let Some(error) = &*self.flush_error.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error.clone().context("memory is full and flushing it fails"));
-        }
-        let begun = self.clock.monotonic();
-        // The timeout only matters if a background thread died without a word.
-        let (state, _) = self
-            .room
-            .wait_timeout(state, Duration::from_millis(100))
-            .unwrap_or_else(PoisonError::into_inner);
-        self.stall.waited(self.clock.monotonic().saturating_sub(begun));
-        Ok(state)
-    }
-
-    /// Waits for a led frame's device write and passes its result on.
-    fn finish_frame(&self, mut frame: LeadFrame) {
-        if let Err(error) = frame.wait() {
-            self.fail(error);
-            return;
-        }
-        let (durable, ask) =
-            self.lock().log.as_mut().expect("frames come from a log").frame_done(frame);
-        self.made_progress(durable, ask);
-    }
-
-    fn made_progress(&self, durable: Lsn, ask: Option<Ticket>) {
-        if let Some(ticket) = ask
-            && !self.publisher.ask_to_lead(ticket)
-        {
-            self.driver.raise();
-        }
-        self.publisher.durable_up_to(durable);
-    }
-
-    /// Leads whatever there is to lead: a waiting frame, or the sync that stored `Sync` commits wait for. False if there is nothing,
-    /// or writes have failed.
-    fn lead(&self) -> bool {
-        let leads_frames = self.gathering.hold();
-        if leads_frames {
-            self.gathering.wait(&*self.clock);
-        }
-        let (frame, sync) = {
-            let mut state = self.lock();
-            if leads_frames {
-                self.gathering.release();
-            }
-            let Some(log) = state.log.as_mut().filter(|_| self.poison.get().is_none()) else {
-                return false;
-            };
-            match if leads_frames { log.lead_frame() } else { None } {
-                Some(frame) => (Some(frame), None),
-                None => (None, log.lead_sync()),
-            }
-        };
-        let led = frame.is_some() || sync.is_some();
-        if let Some(mut frame) = frame {
-            frame.submit();
-            self.finish_frame(frame);
-        }
-        if let Some(sync) = sync {
-            // The failure, if any, reaches every waiter through the poison.
-            let _ = self.run_sync(&sync);
-        }
-        led
-    }
-
-    fn run_sync(&self, sync: &LeadSync) -> Result<()> {
-        for file in &sync.files {
-            if let Err(error) = file.sync() {
-                let error = Error::from(error).context("cannot sync the log");
-                self.fail(error.clone());
-                return Err(error);
-            }
-        }
-        let (durable, ask) = {
-            let mut state = self.lock();
-            state.log.as_mut().expect("syncs come from a log").sync_done(sync)
-        };
-        self.made_progress(durable, ask);
-        Ok(())
-    }
-
     /// Waits until the commit is published, leading frames and syncs when asked to.
     fn settle(&self, commit: &Enqueued) -> Result<()> {
         while self.publisher.wait(commit.ticket, commit.briefly) == Wake::Lead {
@@ -575,99 +277,6 @@ impl CommitPipeline {
         Err(Error::poisoned(
             self.poison.get().expect("the publisher fails after the poison is set"),
         ))
-    }
-
-    /// Refuses all later writes. The first cause stays.
-    pub(crate) fn fail(&self, error: Error) {
-        tracing::error!(%error, "writes are refused until the database is reopened");
-        let _ = self.poison.set(error);
-        let next = self.lock().next_ticket;
-        self.publisher.fail(next);
-        self.room.notify_all();
-    }
-
-    /// The error that stopped writes, if one did.
-    pub(crate) fn failure(&self) -> Option<&Error> {
-        self.poison.get()
-    }
-
-    /// Makes every acknowledged commit durable.
-    pub(crate) fn sync(&self) -> Result<()> {
-        loop {
-            let (sync, target) = {
-                let mut state = self.lock();
-                if let Some(first) = self.poison.get() {
-                    return Err(Error::poisoned(first));
-                }
-                let Some(log) = state.log.as_mut() else { return Ok(()) };
-                if !log.has_unsynced_stores() {
-                    return Ok(());
-                }
-                (log.begin_sync(), log.end())
-            };
-            match sync {
-                Some(sync) => return self.run_sync(&sync),
-                // Somebody else's sync is running; it may have begun before our stores.
-                None => {
-                    while self.publisher.durable() < target && self.sync_is_running() {
-                        std::thread::yield_now();
-                    }
-                }
-            }
-        }
-    }
-
-    fn sync_is_running(&self) -> bool {
-        self.poison.get().is_none()
-            && self.lock().log.as_mut().is_some_and(|log| log.is_sync_running())
-    }
-
-    /// Freezes the active memtable if it holds anything that was there before the call, so that a flush will write it. Gives the newest
-    /// sequence number of the newest memtable that [`wait_until_flushed`](Self::wait_until_flushed) has to wait for.
-    ///
-    /// # Errors
-    /// As for a write that finds memory full.
-    pub(crate) fn freeze_active(&self) -> Result<Sequence> {
-        let mut state = self.lock();
-        let last = state.next_sequence - 1;
-        loop {
-            let (active, frozen, holder) = self.views.with(|view| {
-                let mut oldest_first = view.frozen.iter().rev().map(|frozen| frozen.last_sequence);
-                let holder = oldest_first.find(|&newest| newest >= last);
-                (Arc::clone(&view.active), view.frozen.len(), holder)
-            });
-            // A writer has frozen it, perhaps while this call waited, and perhaps with more in it.
-            if let Some(newest) = holder {
-                return Ok(newest);
-            }
-            if active.is_empty() {
-                return Ok(last);
-            }
-            if let Some(first) = self.poison.get() {
-                return Err(Error::poisoned(first));
-            }
-            if frozen + 2 <= self.limits.memtables_max {
-                self.freeze(&mut state)?;
-                return Ok(state.next_sequence - 1);
-            }
-            state = self.wait_for_room(state)?;
-        }
-    }
-
-    /// Waits until every memtable is flushed whose newest sequence number is at most `up_to`. What writers freeze meanwhile does not
-    /// count, or this would never end while they are quick.
-    pub(crate) fn wait_until_flushed(&self, up_to: Sequence) -> Result<()> {
-        let mut state = self.lock();
-        let is_waiting = |view: &Arc<View>| {
-            view.frozen.last().is_some_and(|oldest| oldest.last_sequence <= up_to)
-        };
-        while self.views.with(is_waiting) {
-            if let Some(first) = self.poison.get() {
-                return Err(Error::poisoned(first));
-            }
-            state = self.wait_for_room(state)?;
-        }
-        Ok(())
     }
 
     /// Makes sure that, from now on, commits can be checked against what was written since a snapshot that is taken after this.
@@ -710,40 +319,6 @@ impl CommitPipeline {
             }
         }
         true
-    }
-
-    /// Says that every entry below `log_end` is in tables. Gives the log segments that nobody needs any more.
-    pub(crate) fn flushed(&self, log_end: Lsn) -> Vec<SegmentFile> {
-        let mut state = self.lock();
-        *self.flush_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.room.notify_all();
-        state.log.as_mut().map(|log| log.release_below(log_end)).unwrap_or_default()
-    }
-
-    /// Says that flushing failed and will be tried again.
-    pub(crate) fn flush_failed(&self, error: Error) {
-        let _state = self.lock();
-        *self.flush_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        self.room.notify_all();
-    }
-
-    /// Gives up the log's segments at close, as far as their data is in tables.
-    pub(crate) fn release_log(&self, flushed_up_to: Lsn) -> Vec<SegmentFile> {
-        let mut state = self.lock();
-        state.log.as_mut().map(|log| log.release_all(flushed_up_to)).unwrap_or_default()
-    }
-
-    /// Refuses later writes because the database is closing, and waits for those under way.
-    pub(crate) fn close(&self) {
-        let last = {
-            let mut state = self.lock();
-            state.refusal = Some(Error::new(ErrorKind::Closed, "the database is closed"));
-            while state.held {
-                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            state.next_sequence - 1
-        };
-        self.wait_visible(last);
     }
 
     /// Where the log ends, what the next record's sequence number is, and the size of the log's files.
