@@ -22,6 +22,10 @@ use crate::wal::segment::{Segment, SegmentFile, SegmentPool};
 /// A frame is sealed when it has grown to this many bytes, even if no lane is idle: larger writes gain nothing.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 
+/// A frame of one commit and up to so many bytes is written by a plain system call: putting its records into the memtable takes too
+/// little time to be worth overlapping with the device.
+const LONE_FRAME_BYTES_MAX: usize = 16 << 10;
+
 /// After so many bytes of stores, more pages of the segment are asked for.
 const PAGES_STEP: u64 = 64 << 10;
 
@@ -444,15 +448,24 @@ impl LogWriter {
 }
 
 impl LeadFrame {
-    /// Hands the frame to the device.
+    /// Hands the frame to the device, unless [`wait`](Self::wait) does better to write it on the calling thread: the kernel completes a
+    /// ring's durable writes on a thread of its own first.
     pub(crate) fn submit(&mut self) {
+        if self.commits == 1
+            && self.buffer.as_ref().is_some_and(|buffer| buffer.len() <= LONE_FRAME_BYTES_MAX)
+        {
+            return;
+        }
         let buffer = self.buffer.take().expect("a frame is submitted once");
         self.lane.submit(&self.file, self.offset, buffer);
     }
 
     /// Blocks until the frame is durable or failed.
     pub(crate) fn wait(&mut self) -> Result<()> {
-        let (buffer, result) = self.lane.wait();
+        let (buffer, result) = match self.buffer.take() {
+            Some(buffer) => self.lane.write(&self.file, self.offset, buffer),
+            None => self.lane.wait(),
+        };
         self.buffer = Some(buffer);
         result.map_err(|error| Error::from(error).context("cannot write the log"))
     }

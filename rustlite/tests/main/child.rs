@@ -39,7 +39,8 @@ fn the_child_process_plays_its_role() {
         "keep commits in flight until killed" => crate::in_flight::commit_until_killed(&directory),
         "make many tables" => crate::limits::make_many_tables(&directory),
         "use a read-only medium" => crate::medium::use_a_read_only_medium(&directory),
-        "commit with sync" => crate::system_calls::commit_with_sync(&directory),
+        "commit alone" => crate::system_calls::commit_alone(&directory),
+        "commit in groups" => crate::system_calls::commit_in_groups(&directory),
         "get what is cached" => crate::system_calls::get_what_is_cached(&directory),
         other => panic!("there is no role {other:?}"),
     }
