@@ -17,8 +17,13 @@ mod key;
 #[path = "../../engine/src/limits.rs"]
 mod limits;
 mod memtable;
-#[path = "../../engine/src/sync.rs"]
+mod publish;
+#[path = "../../engine/src/sync/mod.rs"]
 mod sync;
+/// Positions in the log are numbers to the publisher.
+mod wal {
+    pub(crate) type Lsn = u64;
+}
 
 #[cfg(test)]
 mod arena_reserve;

@@ -18,18 +18,18 @@ use std::num::NonZeroU32;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
-use rustix::thread::futex;
-
 use crate::key::Sequence;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::Ordering;
+use crate::sync::futex::{EVERYBODY, Futex};
+use crate::sync::sequential::{AtomicU32, AtomicU64};
 use crate::wal::Lsn;
 
 /// Number of a commit, without gaps.
 pub(crate) type Ticket = u64;
 
 /// Tickets that can be unpublished at once.
-pub(crate) const CAPACITY: u64 = if cfg!(loom) { 4 } else { 4096 };
+pub(crate) const CAPACITY: u64 = if cfg!(loom) { 2 } else { 4096 };
 
 /// The committer is not asleep.
 const AWAKE: u32 = 0;
@@ -45,9 +45,6 @@ const POLLED: u32 = 3;
 const SPINS: u32 = 64;
 const YIELDS: u32 = 16;
 
-/// Every committer that sleeps at a bell.
-const EVERYBODY: NonZeroU32 = NonZeroU32::MAX;
-
 struct Slot {
     /// `ticket + 1` once the ticket's batch is in the memtable. Pairs with the reads in `advance`.
     applied: AtomicU64,
@@ -59,7 +56,7 @@ struct Slot {
     /// The first ticket of the crowd that waits for the same device write: all of them sleep at that ticket's bell.
     crowd: AtomicU64,
     /// Committers sleep here until it changes. It may ring for a crowd that used the slot earlier: a sleeper then looks and sleeps on.
-    bell: AtomicU32,
+    bell: Futex,
     /// The ticket that may enter next. Raised, with `Release`, after the one before was published *and* marked awake, and read with
     /// `Acquire` by `has_room`: a slot is never taken from under a committer that is still to be woken.
     vacant_for: AtomicU64,
@@ -117,7 +114,7 @@ impl Publisher {
             needs_lsn: AtomicU64::new(0),
             word: AtomicU32::new(0),
             crowd: AtomicU64::new(0),
-            bell: AtomicU32::new(0),
+            bell: Futex::new(),
         };
         Self {
             slots: (0..CAPACITY).map(slot).collect(),
@@ -226,8 +223,8 @@ impl Publisher {
     fn ring(&self, crowd: Option<Ticket>) {
         if let Some(crowd) = crowd {
             let bell = &self.slot(crowd).bell;
-            bell.fetch_add(1, Ordering::SeqCst);
-            futex_wake(bell, EVERYBODY);
+            bell.change();
+            bell.wake(EVERYBODY);
         }
     }
 
@@ -250,8 +247,8 @@ impl Publisher {
                 Ok(_) => {
                     if state == ASLEEP {
                         // The bell changes for all, in case the committer is only about to sleep; the others sleep on.
-                        bell.fetch_add(1, Ordering::SeqCst);
-                        futex_wake(bell, bit_of(ticket));
+                        bell.change();
+                        bell.wake(bit_of(ticket));
                     }
                     return true;
                 }
@@ -327,7 +324,7 @@ impl Publisher {
         }
         loop {
             // Before it is looked whether to sleep: whoever changes that, rings afterwards.
-            let rung = bell.load(Ordering::SeqCst);
+            let rung = bell.number();
             if settled() {
                 return Wake::Settled;
             }
@@ -344,7 +341,7 @@ impl Publisher {
             if settled() {
                 return Wake::Settled;
             }
-            futex_wait(bell, rung, bit_of(ticket));
+            bell.wait(rung, bit_of(ticket));
         }
     }
 }
@@ -355,27 +352,7 @@ impl std::fmt::Debug for Publisher {
     }
 }
 
-#[cfg(not(loom))]
-fn futex_wake(bell: &AtomicU32, whom: NonZeroU32) {
-    // The only errors are about a bad address, which a reference rules out.
-    let _ = futex::wake_bitset(bell, futex::Flags::PRIVATE, i32::MAX as u32, whom);
-}
-
-#[cfg(not(loom))]
-fn futex_wait(bell: &AtomicU32, expected: u32, who: NonZeroU32) {
-    // An interruption or a value that has changed is a reason to look again, which every caller does.
-    let _ = futex::wait_bitset(bell, futex::Flags::PRIVATE, expected, None, who);
-}
-
-#[cfg(loom)]
-fn futex_wake(_: &AtomicU32, _: NonZeroU32) {}
-
-#[cfg(loom)]
-fn futex_wait(_: &AtomicU32, _: u32, _: NonZeroU32) {
-    loom::thread::yield_now();
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;

@@ -9,6 +9,9 @@ pub(crate) use loom::sync::{Mutex, atomic};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Mutex, atomic};
 
+pub(crate) mod futex;
+pub(crate) mod sequential;
+
 /// Stands for plain memory beside it, so that a model notices a read that does not happen after the
 /// write.
 ///
