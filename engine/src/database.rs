@@ -263,7 +263,7 @@ impl Database {
         self.handle().flush()
     }
 
-    /// Waits until no compaction is running or due.
+    /// Waits until no compaction is running or due. Those count, too, that would otherwise begin only when writers have paused for a while.
     ///
     /// # Errors
     /// If the database is closed, or compactions fail.
@@ -572,6 +572,11 @@ impl Handle {
         for thread in resources.threads.drain(..) {
             // A panic of a background thread has poisoned the pipeline already.
             let _ = thread.join();
+        }
+        // What the last compaction has replaced: the threads were the last to hold it.
+        core.views.collect();
+        if let Err(error) = core.versions.remove_obsolete() {
+            tracing::warn!(%error, "an unneeded table stays until the next open");
         }
         if let (Some(pool), None) = (&core.pool, core.pipeline.failure()) {
             let released = core.pipeline.release_log(core.versions.log_start());

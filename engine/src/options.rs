@@ -319,9 +319,9 @@ impl Options {
         level_base_bytes: u64;
         /// How many times larger each level is than the one above. 2 to 100. Default: 10.
         level_ratio: u64;
-        /// Overlapping runs in level 0 that start a compaction. Default: 4.
+        /// Overlapping runs in level 0 that start a compaction. Default: 8.
         l0_compaction_trigger: usize;
-        /// Overlapping runs in level 0 from which on writes are delayed, smoothly. Default: 12.
+        /// Overlapping runs in level 0 from which on writes are delayed, smoothly. Default: 20.
         l0_slowdown_trigger: usize;
         /// Overlapping runs in level 0 at which the delay is at its largest. Default: 36.
         l0_stop_trigger: usize;

@@ -57,6 +57,10 @@ pub(crate) struct CompactionState {
     failure: Option<Error>,
     /// Value files that are mostly garbage in the newest version.
     to_empty: Arc<HashSet<FileNumber>>,
+    /// When the last flush ended.
+    flushed_at: Duration,
+    /// How many wait until everything is settled: nobody is writing, they say.
+    settling: usize,
 }
 
 /// Starts the threads of a database. None for one that is open read-only.
@@ -67,7 +71,11 @@ pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>
     }
     let version = core.versions.current();
     core.update_pressure(&version);
-    core.compactions().to_empty = Arc::new(core.rules.values.usage(&version).to_empty);
+    {
+        let mut state = core.compactions();
+        state.to_empty = Arc::new(core.rules.values.usage(&version).to_empty);
+        state.flushed_at = core.clock.monotonic();
+    }
     let mut start = |name: String, run: fn(&Core)| {
         start_thread(core, name, move |core| run(core)).map(|thread| threads.push(thread))
     };
@@ -179,6 +187,7 @@ fn flush(core: &Core, frozen: &Arc<FrozenMemtable>) -> Result<()> {
         ..VersionEdit::default()
     };
     core.install(edit, 0, &tables, Some(frozen))?;
+    core.compactions().flushed_at = core.clock.monotonic();
     core.counters.flushes.fetch_add(1, Ordering::Relaxed);
     core.counters.flush_bytes_written.fetch_add(written, Ordering::Relaxed);
     let released = core.pipeline.flushed(frozen.log_end);
@@ -249,8 +258,9 @@ fn ingest_level(version: &Version, running: &Running, meta: &TableMeta) -> usize
     (0..LEVELS).take_while(free).last().unwrap_or(0)
 }
 
-/// Waits until no compaction is running and none is due.
+/// Waits until no compaction is running and none is due, also none that would wait for a pause of the writers.
 pub(crate) fn wait_until_settled(core: &Core) -> Result<()> {
+    let _settling = Settling::begin(core);
     loop {
         let seen = core.signals.generation();
         if let Some(failure) = core.pipeline.failure() {
@@ -272,6 +282,23 @@ pub(crate) fn wait_until_settled(core: &Core) -> Result<()> {
     }
 }
 
+/// Somebody waits until everything is settled, until this is dropped.
+struct Settling<'a>(&'a Core);
+
+impl<'a> Settling<'a> {
+    fn begin(core: &'a Core) -> Self {
+        core.compactions().settling += 1;
+        core.signals.wake();
+        Self(core)
+    }
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.compactions().settling -= 1;
+    }
+}
+
 impl Core {
     fn compactions(&self) -> MutexGuard<'_, CompactionState> {
         self.compactions.lock().unwrap_or_else(PoisonError::into_inner)
@@ -289,6 +316,10 @@ impl Core {
             cursors: &state.cursors,
             now: self.rules.now(),
             reads_pay: self.read_cost.is_paid(),
+            quiet: match state.settling {
+                0 => self.clock.monotonic().saturating_sub(state.flushed_at),
+                _ => Duration::MAX,
+            },
             to_empty: &state.to_empty,
         }
     }

@@ -3,6 +3,7 @@
 //! * [`flush`] writes the oldest frozen memtable as tables of level 0.
 //! * [`picker`] looks at a version and decides, without any I/O, which tables to merge into which level: a [`plan`].
 //! * [`read_cost`] lets readers say what level 0 costs them, until merging it away pays.
+//! * [`space`] has level 0 merged when it wastes much space and writers pause.
 //! * [`job`] carries a plan out: merges its inputs, in parallel over disjoint key ranges where that pays, into new tables.
 //! * [`retention`] is the rule by which flushes and compactions drop versions that no reader can see any more.
 //! * [`output`] cuts the merged records into tables; [`separate`] moves large values out of them.
@@ -25,4 +26,5 @@ pub(crate) mod rate_limiter;
 pub(crate) mod read_cost;
 pub(crate) mod retention;
 mod separate;
+mod space;
 pub(crate) mod targets;

@@ -10,14 +10,16 @@
 //! writers will soon be delayed: readers of such a range pass over what they do not see. In level 0 that is done only where the tombstones
 //! hide much of what lies below, or deletes all over a large database would have it rewritten again and again.
 //!
-//! When no level is over its target, level 0 is merged if readers have paid for that. Then tables of which more than half has expired are
+//! When no level is over its target, level 0 is merged if readers have paid for that, or if writers pause and it takes much of the space. Then tables of which more than half has expired are
 //! rewritten where they are, which leaves tombstones of them or nothing. So are tables that point to value files that are mostly
 //! garbage, which moves their values to new files.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::compaction::plan::{KeyRange, Plan, Reason, Running, is_tombstone_dense};
+use crate::compaction::space;
 use crate::compaction::targets::{LAST_LEVEL, LevelTargets, level0_score};
 use crate::file_name::FileNumber;
 use crate::kinds::expiry::Millis;
@@ -53,6 +55,8 @@ pub(crate) struct PickerInput<'a, T = Table> {
     pub(crate) now: Millis,
     /// Readers have paid for merging level 0.
     pub(crate) reads_pay: bool,
+    /// Time since the last flush.
+    pub(crate) quiet: Duration,
     /// Value files that are mostly garbage.
     pub(crate) to_empty: &'a HashSet<FileNumber>,
 }
@@ -103,8 +107,13 @@ pub(crate) fn pick<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
             _ => pick_level(input, level, targets.excess(version, level)),
         })
         .or_else(|| {
-            let wanted = input.reads_pay && is_worth_merging(version);
-            wanted.then(|| pick_level0(input, targets.base_level, Reason::Reads, None)).flatten()
+            let reads = input.reads_pay && is_worth_merging(version);
+            let reason = match reads {
+                true => Reason::Reads,
+                false if space::is_due(version, input.quiet) => Reason::Space,
+                false => return None,
+            };
+            pick_level0(input, targets.base_level, reason, None)
         })
         .or_else(tombstones)
         .or_else(|| pick_stale(input, targets.base_level))

@@ -30,10 +30,14 @@ fn version(tables: &[(usize, u64, &str, &str)]) -> Version<()> {
 }
 
 fn shown(version: &Version<()>, running: &Running) -> String {
-    shown_to_readers(version, running, false)
+    shown_at(version, running, false, Duration::ZERO)
 }
 
 fn shown_to_readers(version: &Version<()>, running: &Running, reads_pay: bool) -> String {
+    shown_at(version, running, reads_pay, Duration::ZERO)
+}
+
+fn shown_at(version: &Version<()>, running: &Running, reads_pay: bool, quiet: Duration) -> String {
     let options = options();
     let input = PickerInput {
         version,
@@ -42,9 +46,25 @@ fn shown_to_readers(version: &Version<()>, running: &Running, reads_pay: bool) -
         cursors: &Cursors::default(),
         now: NOW,
         reads_pay,
+        quiet,
         to_empty: &HashSet::new(),
     };
     pick(input).map_or_else(|| "nothing".into(), |plan| plan.to_string())
+}
+
+#[test]
+fn level0_is_merged_when_writers_pause_if_it_takes_much_of_the_space() {
+    let quiet = |version: &Version<()>, reads_pay| {
+        shown_at(version, &Running::default(), reads_pay, Duration::from_secs(1))
+    };
+    let little = version(&[(0, 9, "a", "m"), (6, 1, "a", "g"), (6, 2, "h", "z")]);
+    assert_eq!(quiet(&little, false), "nothing");
+    let much = version(&[(0, 9, "a", "m"), (6, 1, "a", "z")]);
+    assert_eq!(shown(&much, &Running::default()), "nothing");
+    assert_eq!(quiet(&much, false), "Space L0 [9] + L6 [1] below [] bottommost");
+    assert_eq!(quiet(&much, true), "Reads L0 [9] + L6 [1] below [] bottommost");
+    let full = version(&[(0, 9, "a", "m"), (0, 10, "a", "m"), (6, 1, "a", "z")]);
+    assert_eq!(quiet(&full, false), "Level0 L0 [9 10] + L6 [1] below [] bottommost");
 }
 
 #[test]
@@ -254,6 +274,7 @@ fn a_requested_range_sinks_to_its_bottom_and_is_rewritten_there_once() {
             cursors: &Cursors::default(),
             now: NOW,
             reads_pay: false,
+            quiet: Duration::ZERO,
             to_empty: &HashSet::new(),
         };
         match pick_range(input, bounds, rewrite(before)) {
@@ -399,6 +420,7 @@ impl Model {
             cursors: &self.cursors,
             now: NOW,
             reads_pay: false,
+            quiet: Duration::ZERO,
             to_empty: &self.nothing,
         }
     }
@@ -519,6 +541,7 @@ fn tables_that_point_to_garbage_are_rewritten_in_place() {
             cursors: &Cursors::default(),
             now: NOW,
             reads_pay: false,
+            quiet: Duration::ZERO,
             to_empty: &to_empty.iter().copied().collect(),
         };
         pick(input).map_or_else(|| "nothing".into(), |plan| plan.to_string())

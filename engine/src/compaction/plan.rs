@@ -28,6 +28,8 @@ pub(crate) enum Reason {
     ValueGarbage,
     /// Level 0 costs readers more than merging it does.
     Reads,
+    /// Level 0 takes much space, and nobody writes.
+    Space,
     /// Somebody asked for the range.
     Manual,
 }

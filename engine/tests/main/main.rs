@@ -29,6 +29,7 @@ mod model_check;
 mod named_snapshots;
 mod oracle;
 mod paging;
+mod space;
 mod support;
 mod tombstones;
 mod transaction_black_box;
