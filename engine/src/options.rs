@@ -321,7 +321,7 @@ impl Options {
         level_ratio: u64;
         /// Overlapping runs in level 0 that start a compaction. Default: 8.
         l0_compaction_trigger: usize;
-        /// Overlapping runs in level 0 from which on writes are delayed, smoothly. Default: 20.
+        /// Overlapping runs in level 0, or half memtables if it holds more of those, from which on writes are delayed, smoothly. Default: 20.
         l0_slowdown_trigger: usize;
         /// Overlapping runs in level 0 at which the delay is at its largest. Default: 36.
         l0_stop_trigger: usize;

@@ -515,9 +515,10 @@ impl Core {
 
     fn update_pressure(&self, version: &Version) {
         self.read_cost.set_bytes(level0_merge_bytes(version, &self.options));
-        self.pipeline
-            .stall()
-            .set(Pressure { l0_runs: version.l0().len(), debt_bytes: self.debt_bytes(version) });
+        self.pipeline.stall().set(Pressure {
+            l0_runs: targets::level0_load(version, &self.options),
+            debt_bytes: self.debt_bytes(version),
+        });
     }
 
     /// Bytes by which levels exceed their targets.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::compaction::targets::debt_bytes;
+use crate::compaction::targets::{debt_bytes, level0_load};
 use crate::key::Sequence;
 use crate::manifest::LiveFiles;
 use crate::manifest::tests::{Random, files, handle, key, meta};
@@ -115,6 +115,22 @@ fn sequential_flushes_are_moved_not_rewritten() {
         shown(&version(&tables), &Running::default()),
         "Level0 L0 [1 2 3 4] + L6 [] below [] move bottommost"
     );
+}
+
+#[test]
+fn level0_is_owed_by_its_runs_or_by_its_bytes_whichever_is_more() {
+    let apart = [(0, 1, "a", "b"), (0, 2, "c", "d"), (0, 3, "e", "f"), (0, 4, "g", "h")];
+    let above = |number| (0, number, "a", "z");
+    let owed = |tables: &[(usize, u64, &str, &str)], memtable| {
+        let (version, options) = (version(tables), options().memtable_bytes(memtable));
+        (level0_load(&version, &options), debt_bytes(&version, &options))
+    };
+    assert_eq!(owed(&apart, 8000), (1, 0), "one run, as large as half a memtable");
+    assert_eq!(owed(&apart, 2000), (4, 0), "as much as four memtables that were half full");
+    let runs = [above(5), above(6), above(7)];
+    assert_eq!(owed(&runs, 8000), (3, 1000), "one run more than the trigger");
+    let both = [&apart[..], &runs[..1], &[(6, 9, "a", "z")]].concat();
+    assert_eq!(owed(&both, 8000), (2, 1000), "5000 bytes where 4000 are allowed");
 }
 
 #[test]

@@ -71,12 +71,23 @@ pub(super) fn level0_score<T>(version: &Version<T>, options: &Options, running: 
     by_count.max(by_bytes)
 }
 
+/// Runs of level 0, or half memtables, if it holds more of those: what writers are delayed by.
+///
+/// A run costs readers the same whatever its size, and its bytes cost the compaction: with a full memtable in each, half as many runs are as
+/// much of a debt.
+pub(crate) fn level0_load<T>(version: &Version<T>, options: &Options) -> usize {
+    let run_bytes = (options.memtable_bytes as u64 / 2).max(1);
+    let by_bytes = version.level_bytes(0) / run_bytes;
+    version.l0().len().max(usize::try_from(by_bytes).unwrap_or(usize::MAX))
+}
+
 /// Bytes that compactions have yet to move before every level is within its target: what writers are delayed by.
 pub(crate) fn debt_bytes<T>(version: &Version<T>, options: &Options) -> u64 {
     let targets = LevelTargets::of(version, options);
     let deeper: u64 = (1..LAST_LEVEL).map(|level| targets.excess(version, level)).sum();
     // The oldest sub-levels have waited longest, and hold what is beyond the trigger.
     let beyond = version.l0().len().saturating_sub(options.l0_compaction_trigger);
-    let level0: u64 = version.l0().iter().rev().take(beyond).map(|run| run.bytes()).sum();
-    deeper.saturating_add(level0)
+    let runs: u64 = version.l0().iter().rev().take(beyond).map(|run| run.bytes()).sum();
+    let bytes = version.level_bytes(0).saturating_sub(options.level_base_bytes);
+    deeper.saturating_add(runs.max(bytes))
 }
