@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 
-use crate::batch::Records;
+use crate::batch::{Record, Records};
 use crate::error::{Error, Result};
 use crate::key::{Sequence, Trailer, ValueKind};
+use crate::memtable::approaches::Approaches;
 use crate::memtable::{Memtable, Splice};
 
 thread_local! {
@@ -12,8 +13,13 @@ thread_local! {
     static SPLICE: RefCell<Splice> = RefCell::default();
 }
 
-/// Inserts a batch's records.
-pub(super) fn apply(memtable: &Memtable, batch: &[u8], first: Sequence) -> Result<()> {
+/// Inserts a batch's records, by the places that were found before if they were.
+pub(super) fn apply(
+    memtable: &Memtable,
+    batch: &[u8],
+    first: Sequence,
+    mut ahead: Option<&mut Approaches>,
+) -> Result<()> {
     SPLICE.with_borrow_mut(|splice| {
         for (sequence, record) in (first..).zip(Records::new(batch)) {
             let record = record.map_err(|_| Error::internal("a batch does not decode"))?;
@@ -21,7 +27,14 @@ pub(super) fn apply(memtable: &Memtable, batch: &[u8], first: Sequence) -> Resul
                 memtable.add_range_tombstone(record.key, record.value, sequence);
             } else {
                 let trailer = Trailer::new(sequence, record.kind);
-                memtable.insert(record.key, trailer, record.value, splice)?;
+                match &mut ahead {
+                    None => memtable.insert(record.key, trailer, record.value, splice)?,
+                    Some(ahead) => {
+                        let Record { key, value, .. } = record;
+                        ahead.arrive(key);
+                        memtable.insert_approached(key, trailer, value, splice, ahead)?;
+                    }
+                }
             }
         }
         Ok(())

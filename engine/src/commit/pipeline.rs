@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::key::Sequence;
 use crate::kinds::Rules;
 use crate::memtable::MemtableMaker;
+use crate::memtable::approaches::Approaches;
 use crate::options::Durability;
 use crate::read::view::ViewCell;
 use crate::wal::Lsn;
@@ -51,6 +52,8 @@ pub(crate) struct CommitTerms<'c> {
     pub(crate) condition: Option<&'c mut dyn CommitCheck>,
     /// The set of indexes that the batch was made for; see `index::registry`.
     pub(crate) index_generation: u64,
+    /// Searches for the batch's places in the memtable that have begun: they go on between the other things that a commit does.
+    pub(crate) ahead: Option<&'c mut Approaches>,
 }
 
 /// The one write path.
@@ -242,15 +245,19 @@ impl CommitPipeline {
         if let Some(nap) = self.stall.nap(batch.size_bytes()) {
             self.clock.sleep(nap);
         }
-        let CommitTerms { durability, condition, index_generation } = terms;
+        let CommitTerms { durability, condition, index_generation, mut ahead } = terms;
+        let go_on = |ahead: &mut Option<&mut Approaches>| ahead.as_mut().map(|it| it.go_on());
+        go_on(&mut ahead);
         let sync = durability == Durability::Sync;
         let payload_hash = payload_hash(batch.bytes());
         let placing = Placing { batch, payload_hash, sync, waiter, index_generation };
+        go_on(&mut ahead);
         let mut commit = self.enqueue(&placing, condition)?;
+        go_on(&mut ahead);
         if let Some(frame) = &mut commit.lead {
             frame.submit();
         }
-        if let Err(error) = apply(&commit.memtable, batch.bytes(), commit.first_sequence) {
+        if let Err(error) = apply(&commit.memtable, batch.bytes(), commit.first_sequence, ahead) {
             self.fail(error);
         } else {
             self.publisher.applied(commit.ticket);

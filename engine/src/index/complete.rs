@@ -12,19 +12,16 @@ use crate::commit::pipeline::CommitTerms;
 use crate::commit::recent::CommitCheck;
 use crate::database::Handle;
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::extract::RowKeys;
-use crate::index::maintain::{Turn, difference, user_part};
-use crate::index::registry::{IndexList, IndexState, Registry};
+use crate::index::maintain::{Turn, only_in, user_part};
+use crate::index::registry::{IndexState, Registry};
 use crate::key::{Sequence, ValueKind};
+use crate::memtable::approaches::Approaches;
 use crate::read::get::{Found, lookup};
 use crate::read::view::View;
 use crate::txn::validate::{Claims, Validation};
 
 /// A scratch batch that has grown beyond this is given back to the system.
 const SCRATCH_BYTES_MAX: usize = 1 << 20;
-
-/// New entries of a row that are brought in together, at most.
-const ENTRIES_AHEAD: usize = 4;
 
 thread_local! {
     /// What the thread's writes are completed in. Taken while in use: an extractor that writes itself finds an empty one.
@@ -37,8 +34,8 @@ struct Scratch {
     all: WriteBatch,
     /// The full key of the entry at hand.
     entry: Vec<u8>,
-    /// Those of entries that are brought in.
-    entries: [Vec<u8>; ENTRIES_AHEAD],
+    /// Where they belong in the memtable.
+    ahead: Approaches,
 }
 
 impl Handle {
@@ -51,8 +48,9 @@ impl Handle {
     ) -> Option<Result<R>> {
         let mut scratch = SCRATCH.take();
         let result = self.complete(batch, registry, &mut scratch).and_then(|since| {
-            self.commit_unchanged(&scratch.all, since, registry.generation, commit)
+            self.commit_unchanged(&mut scratch, since, registry.generation, commit)
         });
+        scratch.ahead.end();
         if scratch.all.size_bytes() <= SCRATCH_BYTES_MAX {
             SCRATCH.set(scratch);
         }
@@ -73,6 +71,7 @@ impl Handle {
         scratch.all.begin_for(self.origin());
         self.core.pipeline.keep_footprints();
         self.core.with_view(|view, visible| {
+            scratch.ahead.begin(&view.active);
             let mut completion = Completion { view, visible, registry, scratch };
             for record in Records::new(batch.bytes()) {
                 completion.add(&record.map_err(|_| Error::internal("a batch does not decode"))?)?;
@@ -84,14 +83,16 @@ impl Handle {
     /// Commits a batch if none of its keys was written after `since`.
     fn commit_unchanged<R>(
         &self,
-        batch: &WriteBatch,
+        scratch: &mut Scratch,
         since: Sequence,
         index_generation: u64,
         commit: impl Fn(&WriteBatch, CommitTerms<'_>) -> Result<R>,
     ) -> std::result::Result<R, NotDone> {
+        let Scratch { all: batch, ahead, .. } = scratch;
         let mut keys: Vec<&[u8]> = Vec::with_capacity(batch.len());
         keys.extend(Records::new(batch.bytes()).flatten().map(|record| record.key));
         keys.sort_unstable();
+        ahead.go_on();
         // A row twice, or two rows that want the same unique index key.
         if keys.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(NotDone::TakesTransaction);
@@ -99,7 +100,12 @@ impl Handle {
         let mut unchanged = Validation::new(&self.core, Claims::Keys(&keys), since);
         let condition: Option<&mut dyn CommitCheck> = Some(&mut unchanged);
         let _turn = self.core.indexes.share_turn();
-        let terms = CommitTerms { condition, index_generation, ..CommitTerms::default() };
+        let terms = CommitTerms {
+            condition,
+            index_generation,
+            ahead: Some(ahead),
+            ..CommitTerms::default()
+        };
         match commit(batch, terms) {
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 unchanged.await_disturber();
@@ -138,46 +144,50 @@ impl Completion<'_> {
             ValueKind::Delete => None,
             _ => return Err(NotDone::TakesTransaction),
         };
-        self.scratch.all.add_checked(record.kind, record.key, record.value);
-        let Some(indexes) = self.registry.of_written(record.key)? else { return Ok(()) };
+        let Some(indexes) = self.registry.of_written(record.key)? else {
+            self.scratch.all.add_checked(record.kind, record.key, record.value);
+            return Ok(());
+        };
         let primary_key = user_part(record.key);
+        let Scratch { all, ahead, .. } = &mut *self.scratch;
+        ahead.make_room(1 + 2 * indexes.len());
+        ahead.set_out(|key| {
+            key.extend_from_slice(record.key);
+            Ok(())
+        })?;
+        all.add_checked(record.kind, record.key, record.value);
         let mut new = Vec::with_capacity(indexes.len());
         for index in indexes.iter() {
-            new.push(index.keys_if(primary_key, value)?);
+            let keys = index.keys_if(primary_key, value)?;
+            for index_key in keys.iter() {
+                ahead.set_out(|key| index.format.write_entry_key(index_key, primary_key, key))?;
+                ahead.go_on();
+            }
+            new.push(keys);
         }
-        self.bring_in(record.key, indexes, &new)?;
+        ahead.await_lookup(record.key);
         let found = lookup(self.view, record.key, self.visible)?;
-        let old = found.as_ref().map(Found::as_slice);
+        let row = found.as_ref().map(Found::as_slice);
+        let mut old = Vec::with_capacity(indexes.len());
         for (index, new) in indexes.iter().zip(&new) {
-            let old = index.keys_if(primary_key, old)?;
-            let mut simple = true;
-            difference(&old, new, |turn, index_key| {
-                simple &= self.change(index, turn, index_key, primary_key)?;
-                Ok(())
-            })?;
-            if !simple {
-                return Err(NotDone::TakesTransaction);
+            let keys = index.keys_if(primary_key, row)?;
+            for index_key in only_in(&keys, new) {
+                ahead.set_out(|key| index.format.write_entry_key(index_key, primary_key, key))?;
+            }
+            old.push(keys);
+        }
+        // The entries that go come last, because the searches for their places begin last.
+        for turn in [Turn::Fresh, Turn::Gone] {
+            for (index, (old, new)) in indexes.iter().zip(old.iter().zip(&new)) {
+                let (keys, others) = if turn == Turn::Fresh { (new, old) } else { (old, new) };
+                for index_key in only_in(keys, others) {
+                    if !self.change(index, turn, index_key, primary_key)? {
+                        return Err(NotDone::TakesTransaction);
+                    }
+                }
             }
         }
-        Ok(())
-    }
-
-    /// Brings in what writing a row and its new entries will touch in memory: waiting for all of them together is cheaper than for one
-    /// after the other.
-    fn bring_in(&mut self, row: &[u8], indexes: &IndexList, new: &[RowKeys<'_>]) -> Result<()> {
-        let entries = &mut self.scratch.entries;
-        let mut count = 0;
-        for (index, key) in indexes
-            .iter()
-            .zip(new)
-            .flat_map(|(index, keys)| keys.iter().map(move |key| (index, key)))
-            .take(ENTRIES_AHEAD)
-        {
-            index.format.write_entry_key(key, user_part(row), &mut entries[count])?;
-            count += 1;
-        }
-        let entries = entries.iter().take(count).map(Vec::as_slice);
-        self.view.active.bring_in(std::iter::once(row).chain(entries));
+        self.scratch.ahead.go_on();
         Ok(())
     }
 

@@ -101,14 +101,22 @@ pub(super) enum Turn {
     Fresh,
 }
 
+/// The index keys that are among these and not among the others.
+pub(super) fn only_in<'k>(
+    keys: &'k RowKeys<'_>,
+    others: &RowKeys<'_>,
+) -> impl Iterator<Item = &'k [u8]> {
+    keys.iter().filter(|key| !others.contains(key))
+}
+
 /// Calls `turn` with each index key that leads to a row no longer, and then with each that does from now on.
 pub(super) fn difference(
     old: &RowKeys<'_>,
     new: &RowKeys<'_>,
     mut turn: impl FnMut(Turn, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    old.iter().filter(|key| !new.contains(key)).try_for_each(|key| turn(Turn::Gone, key))?;
-    new.iter().filter(|key| !old.contains(key)).try_for_each(|key| turn(Turn::Fresh, key))
+    only_in(old, new).try_for_each(|key| turn(Turn::Gone, key))?;
+    only_in(new, old).try_for_each(|key| turn(Turn::Fresh, key))
 }
 
 /// Adds what leads from the old index keys of a row to the new ones.

@@ -7,6 +7,7 @@
 //! ([`skiplist`], [`arena`]), with a filter of their keys ([`presence`]); range tombstones, which are few,
 //! beside it.
 
+pub(crate) mod approaches;
 #[allow(unsafe_code, reason = "owns raw memory and hands out addresses in it")]
 pub(crate) mod arena;
 mod cursor;
@@ -24,10 +25,11 @@ mod tests;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use self::approaches::Approaches;
 pub(crate) use self::cursor::MemtableCursor;
 use self::presence::{Presence, PresenceStock};
 pub(crate) use self::skiplist::Splice;
-use self::skiplist::{Position, SkipList};
+use self::skiplist::{Approach, Position, SkipList};
 use self::stock::ChunkStock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Sequence, Trailer, hash_key};
@@ -113,9 +115,32 @@ impl Memtable {
         self.list.insert(key, trailer, value, splice).map_err(|_full| no_room())
     }
 
-    /// Brings in what inserts of these keys will touch. Only a hint, for keys in no order.
-    pub(crate) fn bring_in<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        self.list.bring_in(keys);
+    /// As [`insert`](Self::insert), by the place that was found before if it was.
+    #[inline]
+    pub(crate) fn insert_approached(
+        &self,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        splice: &mut Splice,
+        approaches: &Approaches,
+    ) -> Result<()> {
+        let Some(way) = approaches.of(key) else { return self.insert(key, trailer, value, splice) };
+        self.presence.add(way.hash);
+        let inserted = self.list.insert_approached(key, trailer, value, splice, &way.place);
+        inserted.map_err(|_full| no_room())
+    }
+
+    /// Begins to search the place of a key with this hash.
+    fn set_out(&self, key: &[u8], hash: u64) -> Approach {
+        self.presence.prefetch(hash);
+        self.list.set_out(key)
+    }
+
+    /// Goes on with that by one move.
+    #[inline]
+    fn go_on(&self, key: &[u8], approach: &mut Approach) {
+        self.list.go_on(key, approach);
     }
 
     /// Deletes all keys from `start` (inclusive) to `end` (exclusive) that are older than

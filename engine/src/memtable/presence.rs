@@ -12,6 +12,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::simd::prefetch_at;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Bits set and tested for a key: the fewest false positives at about ten bits a key.
@@ -68,6 +69,14 @@ impl Presence {
             && word.load(Ordering::Relaxed) & bits != bits
         {
             word.fetch_or(bits, Ordering::Relaxed);
+        }
+    }
+
+    /// Brings in what [`add`](Self::add) and [`may_contain`](Self::may_contain) will touch.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        if let (Some(word), _) = self.place(hash) {
+            prefetch_at(std::ptr::from_ref(word).cast());
         }
     }
 

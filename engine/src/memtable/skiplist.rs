@@ -195,10 +195,7 @@ impl SkipList {
         value: &[u8],
         splice: &mut Splice,
     ) -> Result<(), ArenaFull> {
-        // The key's end too, because all records of a batch may have one sequence number.
-        let salt = key.last_chunk().map_or(0, |end| u64::from_le_bytes(*end));
-        let height = random_height(trailer.0 ^ salt.rotate_left(32));
-        self.insert_at_height(key, trailer, value, splice, height)
+        self.insert_at_height(key, trailer, value, splice, height_of(key, trailer))
     }
 
     /// As `insert`, with a node that is linked at so many levels.
@@ -267,7 +264,7 @@ impl SkipList {
 
     /// Links a new node at one level, and makes the gap the one behind the new node. False if it is
     /// no gap any more.
-    #[inline]
+    #[inline(always)]
     fn link_between(&self, target: Target<'_>, made: Address, level: usize, gap: &mut Gap) -> bool {
         let behind = link::address(gap.link);
         let onward = if behind == Address::NULL {
@@ -644,6 +641,14 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// The height of the node of a record.
+#[inline]
+fn height_of(key: &[u8], trailer: Trailer) -> usize {
+    // The key's end too, because all records of a batch may have one sequence number.
+    let salt = key.last_chunk().map_or(0, |end| u64::from_le_bytes(*end));
+    random_height(trailer.0 ^ salt.rotate_left(32))
+}
+
 /// 1 mostly, and each next height as rare again; the same seed gives the same height.
 #[inline]
 fn random_height(seed: u64) -> usize {
@@ -657,6 +662,8 @@ fn random_height(seed: u64) -> usize {
 #[cfg(not(loom))]
 #[path = "skiplist/ahead.rs"]
 mod ahead;
+#[cfg(not(loom))]
+pub(crate) use self::ahead::Approach;
 #[cfg(any(test, loom))]
 #[path = "skiplist/check.rs"]
 pub(crate) mod check;

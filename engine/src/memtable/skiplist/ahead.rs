@@ -1,86 +1,145 @@
-//! Bringing in what inserts and searches of several keys will touch, so that their cache misses overlap.
+//! Finding where keys belong before they are inserted, while waiting for memory costs nothing.
 //!
-//! A search waits for memory at each node that it moves to. Here the paths of several keys are walked in turn, one move each, and a node is
-//! asked for a turn before it is read. That decides nothing: whatever is found on the way is found again, at hand then, by the insert or
-//! search itself. (Kocberber et al., "Asynchronous memory access chaining", VLDB 2015.)
+//! A search waits for memory at each node that it moves to. Here a search is something that can be left and gone on with: a move asks for
+//! the next node and does not wait for it. The searches of several keys take turns, or other work is done between two moves. (Kocberber
+//! et al., "Asynchronous memory access chaining", VLDB 2015.)
+//!
+//! An insert uses what was found if that is still true. It can be: the key's newest version, if there was one, is older than what is
+//! inserted, because that got its sequence number later; so the record belongs where the search of the key alone has led to. Whether
+//! somebody has inserted there meanwhile is told by the exchange that links the node, as always.
 
 #![forbid(unsafe_code)]
 
-use super::{FENCE_LEVEL, LINK_BYTES, SkipList};
+use std::num::NonZeroU64;
+
+use super::{
+    ArenaFull, FENCE_LEVEL, Gap, LINK_BYTES, Ordering, SkipList, Splice, Target, height_of,
+};
+use crate::key::Trailer;
 use crate::memtable::arena::Address;
 use crate::memtable::link::{self, Order};
 use crate::simd::prefetch_at;
 
-/// Paths that are walked together, at most.
-const PATHS: usize = 8;
-
-/// A path that is not at its end after so many moves is given up: nodes that it has brought in may be gone again.
-const MOVES_MAX: usize = 32;
-
 const LINE_BYTES: usize = 64;
 
-/// How far the search of a key has come.
-struct Path<'k> {
-    key: &'k [u8],
-    /// A node before the key, and the level at which to go on from it.
-    at: Address,
-    level: usize,
-    /// Bytes at the start that the key shares with that of the node, once the node has been read.
-    shared: Option<usize>,
+/// Levels whose nodes behind the key are brought in too: most nodes are linked at no others.
+const LEVELS_BEHIND: usize = 2;
+
+/// How far the search for the place of a key has come, from a fence down.
+#[derive(Debug, Default)]
+pub(crate) struct Approach {
+    /// The list that the addresses belong to; none if there is no search.
+    owner: Option<NonZeroU64>,
+    /// Levels that are left to search.
+    levels: usize,
+    /// The gap of the level at hand, and whether what its end in front shares with the key is known.
+    gap: Gap,
+    measured: bool,
+    /// The node behind that gap, if it had to be asked for because the link could not tell.
+    asked: Address,
+    /// The gaps of the levels that were searched.
+    gaps: [Gap; FENCE_LEVEL + 1],
+}
+
+impl Approach {
+    /// Whether moves are left.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.levels > 0
+    }
+
+    /// Whether the place was found, and is in that list.
+    #[inline]
+    pub(super) fn is_found_in(&self, list: &SkipList) -> bool {
+        self.owner == Some(list.id) && self.levels == 0
+    }
 }
 
 impl SkipList {
-    /// Brings in what inserts of these keys will touch, as far as they belong between fences. Only a hint.
-    pub(crate) fn bring_in<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        let Some(fences) = self.fences.current() else { return };
-        let mut paths: [Option<Path<'_>>; PATHS] = [const { None }; PATHS];
-        for (path, key) in paths.iter_mut().zip(keys) {
-            *path = fences.before(key).map(|at| {
-                self.prefetch(at, FENCE_LEVEL);
-                Path { key, at, level: FENCE_LEVEL, shared: None }
-            });
-        }
-        for _ in 0..MOVES_MAX {
-            let mut moving = false;
-            for slot in &mut paths {
-                if let Some(path) = slot {
-                    if self.move_on(path) {
-                        moving = true;
-                    } else {
-                        *slot = None;
-                    }
-                }
-            }
-            if !moving {
-                return;
-            }
+    /// Begins to search the place of a key, if that is between fences. Anything of the list may be inserted meanwhile.
+    pub(crate) fn set_out(&self, key: &[u8]) -> Approach {
+        let Some(before) = self.fences.current().and_then(|fences| fences.before(key)) else {
+            return Approach::default();
+        };
+        self.prefetch(before, FENCE_LEVEL);
+        Approach {
+            owner: Some(self.id),
+            levels: FENCE_LEVEL + 1,
+            gap: Gap { before, ..Gap::default() },
+            ..Approach::default()
         }
     }
 
-    /// Goes to the next node of a path, and asks for it; false at the path's end.
+    /// Goes on to the next node of the search for the place of the same key, and asks for it; false if the place was found, or there is
+    /// nothing to find.
     #[inline]
-    fn move_on(&self, path: &mut Path<'_>) -> bool {
-        let node = self.node(path.at);
-        let shared = path.shared.unwrap_or_else(|| link::common(node.key(), path.key, 0));
-        loop {
-            let link = node.follow(path.level);
+    pub(crate) fn go_on(&self, key: &[u8], approach: &mut Approach) -> bool {
+        if approach.owner != Some(self.id) {
+            return false;
+        }
+        let target = Target { key, trailer: Trailer::NEWEST };
+        let node = self.node(approach.gap.before);
+        if !approach.measured {
+            approach.gap.shared_before = link::common(node.key(), key, 0) as u32;
+            approach.measured = true;
+        }
+        while let Some(level) = approach.levels.checked_sub(1) {
+            let gap = &mut approach.gap;
+            let shared = gap.shared_before as usize;
+            let link = node.follow(level);
             let next = link::address(link);
-            if next != Address::NULL {
-                if let Some((Order::Before, shared)) = link::order(link, path.key, shared) {
-                    self.prefetch(next, path.level);
-                    (path.at, path.shared) = (next, Some(shared));
+            if next != link::address(gap.link) && next != Address::NULL {
+                let (order, shared) = match link::order(link, key, shared) {
+                    Some(known) => known,
+                    None if approach.asked == next => {
+                        self.node(next).order(target, link::saturate(shared))
+                    }
+                    None => {
+                        approach.asked = next;
+                        self.prefetch(next, level);
+                        return true;
+                    }
+                };
+                if order == Order::Before {
+                    (gap.before, gap.shared_before) = (next, shared as u32);
+                    self.prefetch(next, level);
                     return true;
                 }
-                // If only the next key itself can tell, it is the key or very near.
-                if path.level == 0 {
+                gap.shared_behind = shared as u32;
+                if level < LEVELS_BEHIND && link::shared(link) != link::saturate(shared) {
+                    // Linking a node here takes the key behind.
                     self.prefetch(next, 0);
                 }
             }
-            if path.level == 0 {
-                return false;
-            }
-            path.level -= 1;
+            gap.link = link;
+            approach.gaps[level] = *gap;
+            approach.levels = level;
         }
+        false
+    }
+
+    /// As [`insert`](Self::insert), where the place of the same key was searched before the record got its sequence number.
+    #[inline(never)]
+    pub(crate) fn insert_approached(
+        &self,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        splice: &mut Splice,
+        approach: &Approach,
+    ) -> Result<(), ArenaFull> {
+        let height = height_of(key, trailer);
+        if !approach.is_found_in(self) || height > approach.gaps.len() {
+            return self.insert_at_height(key, trailer, value, splice, height);
+        }
+        let target = Target { key, trailer };
+        let made = self.make_node(target, value, height).ok_or(ArenaFull)?;
+        for (level, &(mut gap)) in approach.gaps.iter().enumerate().take(height) {
+            while !self.link_between(target, made, level, &mut gap) {
+                gap = self.walk(target, level, Gap { link: 0, shared_behind: 0, ..gap });
+            }
+        }
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Asks for the lines of a node that a search will read: link, header and the begin of the key.

@@ -30,20 +30,80 @@ fn random_inserts_with_reused_and_fresh_paths_keep_every_link_true() {
 }
 
 #[test]
-fn bringing_in_any_keys_changes_nothing_and_comes_to_an_end() {
+fn records_are_inserted_where_a_search_ahead_has_led_whatever_came_between() {
     let mut random = Random::from_environment();
-    let count = if cfg!(miri) { 80 } else { 20_000 };
+    let count = if cfg!(miri) { 200 } else { 20_000 };
     let list = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
-    let mut splice = Splice::default();
-    for sequence in 1..=count {
-        let keys: Vec<_> = (0..random.below(12)).map(|_| random.key()).collect();
-        list.bring_in(keys.iter().map(Vec::as_slice));
-        list.bring_in([&b""[..], b"\xff\xff\xff\xff\xff"].into_iter());
-        // Versions of keys that are there, and new ones.
-        let key = keys.into_iter().next().unwrap_or_else(|| random.key());
-        list.insert(&key, trailer(sequence), b"value", &mut splice).unwrap();
+    let other = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
+    let (mut splice, mut sequence, mut found) = (Splice::default(), 0, 0);
+    while sequence < count {
+        let number = random.below(1 << 16) << 32 | random.below(2);
+        let key = number.to_be_bytes();
+        let mut approach = list.set_out(&key);
+        let moves = [0, 4, 1000][random.below(3) as usize];
+        let mut moved = 0;
+        while moved < moves && list.go_on(&key, &mut approach) {
+            moved += 1;
+            if random.below(8) == 0 {
+                // A neighbour, or another version of the key itself.
+                sequence += 1;
+                let near = (number + random.below(2)).to_be_bytes();
+                list.insert(&near, trailer(sequence), b"", &mut splice).unwrap();
+            }
+        }
+        assert!(moved < 1000, "a search comes to an end");
+        found += u64::from(approach.is_found_in(&list));
+        assert!(!approach.is_found_in(&other));
+        for _ in 0..random.below(3) {
+            sequence += 1;
+            let near = (number + random.below(2)).to_be_bytes();
+            list.insert(&near, trailer(sequence), b"", &mut splice).unwrap();
+        }
+        sequence += 1;
+        let list = if random.below(50) == 0 { &other } else { &list };
+        list.insert_approached(&key, trailer(sequence), b"v", &mut splice, &approach).unwrap();
+        let newest = list.seek_same_key(&key, Trailer::NEWEST).expect("it was inserted");
+        assert_eq!(list.entry(newest).trailer(), trailer(sequence));
+        if list.is_due_for_upkeep() {
+            list.upkeep();
+        }
     }
-    assert_eq!(check_links(&list), count as usize);
+    assert!(found > count / 8, "{found} of {sequence} searches were over");
+    assert_eq!((check_links(&list) + check_links(&other)) as u64, sequence);
+}
+
+#[test]
+fn concurrent_inserts_by_searches_ahead_keep_every_link_true() {
+    let list = SkipList::new(ChunkStock::new(0).into()).expect("there is memory");
+    let (threads, each) = if cfg!(miri) { (3, 40) } else { (4, 8_000_u64) };
+    let before = if cfg!(miri) { 80 } else { 4_000_u64 };
+    let mut splice = Splice::default();
+    for number in 0..before {
+        let key = (number.wrapping_mul(7919) % before) << 20;
+        list.insert(&key.to_be_bytes(), trailer(number + 1), b"", &mut splice).unwrap();
+    }
+    list.upkeep();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let list = &list;
+            scope.spawn(move || {
+                let mut splice = Splice::default();
+                for index in 0..each {
+                    // All threads go to the same few places, each with keys of its own.
+                    let place = index.wrapping_mul(7919) % 60;
+                    let key = (place << 20 | index << 4 | thread).to_be_bytes();
+                    let mut approach = list.set_out(&key);
+                    while list.go_on(&key, &mut approach) {}
+                    if index % 16 == 0 {
+                        std::thread::yield_now();
+                    }
+                    let trailer = trailer(before + 1 + index * threads + thread);
+                    list.insert_approached(&key, trailer, b"", &mut splice, &approach).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(check_links(&list) as u64, before + threads * each);
 }
 
 #[test]
