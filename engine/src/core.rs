@@ -60,6 +60,7 @@ pub(crate) struct Counters {
     pub(crate) trivial_moves: AtomicU64,
     pub(crate) compaction_bytes_read: AtomicU64,
     pub(crate) compaction_bytes_written: AtomicU64,
+    pub(crate) compaction_value_bytes_written: AtomicU64,
     pub(crate) ingest_bytes_written: AtomicU64,
     pub(crate) user_bytes_written: AtomicU64,
 }

@@ -1,7 +1,7 @@
 //! Bulk ingest: sorted records written as finished tables, past the log and the memtables.
 //!
-//! 1. [`Ingest::put`] appends to tables that no version has. Their records have the sequence number 0; their files are protected
-//!    from the scan for unneeded files.
+//! 1. [`Ingest::put`] appends to tables that no version has, and large values to value files. Their records have the sequence number 0;
+//!    their files are protected from the scan for unneeded files.
 //! 2. [`Ingest::finish`] makes them durable and opens them. Then `CommitPipeline::commit_tables` holds writers back, has the memtables
 //!    flushed (all but what was written in the last moment is flushed before), and gives the ingest one sequence number.
 //! 3. One manifest edit adds all tables, each in the lowest level that fits, with that sequence number, which readers take for that of
@@ -13,6 +13,7 @@
 use crate::batch::{check_key, check_value};
 use crate::commit::recent::Footprint;
 use crate::compaction::output::{NewTable, remove};
+use crate::compaction::separate::Separator;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyspaceId, Trailer, ValueKind};
@@ -29,7 +30,7 @@ pub struct IngestInfo {
     pub records: u64,
     /// Table files.
     pub tables: u64,
-    /// Bytes of the table files.
+    /// Bytes of the table files, and of value files.
     pub bytes: u64,
     /// The sequence number of the ingest: snapshots of this or later see it. 0 if there were no records.
     pub sequence: u64,
@@ -40,7 +41,8 @@ pub struct IngestInfo {
 /// Nothing of it is visible before [`finish`](Self::finish). Dropped before, or after an error, it leaves nothing.
 pub struct Ingest {
     keyspace: Keyspace,
-    writer: Option<(TableWriter, PendingFile)>,
+    writer: Option<Writer>,
+    separator: Separator,
     finished: Vec<NewTable>,
     /// The last full key; empty before the first.
     last: Vec<u8>,
@@ -50,6 +52,13 @@ pub struct Ingest {
     /// Scratch: a value behind its time of expiry.
     expiring: Vec<u8>,
     failure: Option<Error>,
+}
+
+struct Writer {
+    table: TableWriter,
+    pending: PendingFile,
+    /// Values from this length on are separated.
+    separated_from: usize,
 }
 
 impl Keyspace {
@@ -94,6 +103,7 @@ impl Keyspace {
         Ok(Ingest {
             keyspace: self.clone(),
             writer: None,
+            separator: Separator::new(&self.handle.core.env),
             finished: Vec::new(),
             last: Vec::new(),
             records: 0,
@@ -131,7 +141,7 @@ impl Ingest {
             )));
         }
         let table_bytes = self.keyspace.handle.core.options.table_bytes;
-        if self.writer.as_ref().is_some_and(|(table, _)| table.estimated_bytes() >= table_bytes) {
+        if self.writer.as_ref().is_some_and(|it| it.table.estimated_bytes() >= table_bytes) {
             self.end_table()?;
         }
         let (kind, stored) = if self.lifetime_ms == 0 {
@@ -148,7 +158,12 @@ impl Ingest {
             none => none.insert(begin_table(&self.keyspace)?),
         };
         // The sequence number is given to the whole table when it is added.
-        writer.0.add(full, Trailer::new(0, kind), stored)?;
+        let mut record = (Trailer::new(0, kind), stored);
+        if stored.len() >= writer.separated_from {
+            let context = self.keyspace.handle.core.output_context();
+            record = self.separator.separate(&context, record.0, record.1)?;
+        }
+        writer.table.add(full, record.0, record.1)?;
         self.last.clear();
         self.last.extend_from_slice(full);
         self.records += 1;
@@ -156,7 +171,7 @@ impl Ingest {
     }
 
     fn end_table(&mut self) -> Result<()> {
-        if let Some((table, pending)) = self.writer.take() {
+        if let Some(Writer { table, pending, .. }) = self.writer.take() {
             self.finished.push(NewTable::new(table.finish()?, pending));
         }
         Ok(())
@@ -172,10 +187,14 @@ impl Ingest {
             return Err(failure);
         }
         self.end_table()?;
+        let values = self.separator.finish()?;
+        if let Some(first) = self.finished.first_mut() {
+            first.keep(values);
+        }
         let mut info = IngestInfo {
             records: self.records,
             tables: self.finished.len() as u64,
-            bytes: self.finished.iter().map(|table| table.meta.file_bytes).sum(),
+            bytes: self.finished.iter().map(NewTable::bytes_written).sum(),
             sequence: 0,
         };
         if self.finished.is_empty() {
@@ -207,7 +226,7 @@ impl Ingest {
     }
 }
 
-fn begin_table(keyspace: &Keyspace) -> Result<(TableWriter, PendingFile)> {
+fn begin_table(keyspace: &Keyspace) -> Result<Writer> {
     keyspace.handle.check_open()?;
     let core = &keyspace.handle.core;
     let Some(descriptor) = core.versions.keyspace(keyspace.id()) else {
@@ -215,7 +234,8 @@ fn begin_table(keyspace: &Keyspace) -> Result<(TableWriter, PendingFile)> {
     };
     let pending = core.versions.new_table();
     let options = TableOptions::from(&descriptor);
-    Ok((TableWriter::create(&core.env, pending.number(), options)?, pending))
+    let table = TableWriter::create(&core.env, pending.number(), options)?;
+    Ok(Writer { table, pending, separated_from: descriptor.options.separated_from() })
 }
 
 /// An ingest adds rows without their index entries.
@@ -235,8 +255,8 @@ fn dropped() -> Error {
 impl Drop for Ingest {
     fn drop(&mut self) {
         let env = &self.keyspace.handle.core.env;
-        if let Some((table, _)) = self.writer.take() {
-            table.abandon();
+        if let Some(writer) = self.writer.take() {
+            writer.table.abandon();
         }
         for table in &self.finished {
             remove(env, table);

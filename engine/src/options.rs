@@ -140,6 +140,11 @@ impl KeyspaceOptions {
         self
     }
 
+    /// From which length on values are separated.
+    pub(crate) fn separated_from(&self) -> usize {
+        if self.value_separation_bytes == 0 { usize::MAX } else { self.value_separation_bytes }
+    }
+
     /// The options of the entries of an index on such a keyspace: where they lie, but not what becomes of values.
     pub(crate) fn for_entries(&self) -> Self {
         let own = Self::default();

@@ -72,6 +72,8 @@ pub struct Stats {
     pub value_file_bytes: u64,
     /// Bytes in value files that no table points to any more.
     pub value_garbage_bytes: u64,
+    /// Value files that are so small that compactions merge those that one table points to.
+    pub value_files_small: usize,
     /// Live snapshots.
     pub snapshots: usize,
     /// The oldest sequence number that a snapshot holds, named ones included.
@@ -82,7 +84,7 @@ pub struct Stats {
     pub transactions: TransactionStats,
     /// Bytes of batches that were committed.
     pub user_bytes_written: u64,
-    /// Bytes of tables that ingests added.
+    /// Bytes of tables and value files that ingests added.
     pub ingest_bytes_written: u64,
     /// Memtables flushed.
     pub flushes: u64,
@@ -96,6 +98,8 @@ pub struct Stats {
     pub compaction_bytes_read: u64,
     /// Bytes that compactions wrote.
     pub compaction_bytes_written: u64,
+    /// Of these, bytes of value files: values that were separated late, or moved.
+    pub compaction_value_bytes_written: u64,
     /// Bytes by which levels exceed their targets.
     pub compaction_debt_bytes: u64,
     /// Time that writers were held back, over all threads.
@@ -114,7 +118,7 @@ impl Stats {
             level.runs =
                 view.version.level_runs(number).iter().filter(|run| !run.is_empty()).count();
         }
-        let values = core.rules.values.usage(&view.version);
+        let values = core.rules.values.usage(&view.version, core.options.table_bytes);
         let (snapshots, oldest_snapshot) = core.snapshots.summary();
         let (_, _, log_bytes) = core.pipeline.log_position();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -140,6 +144,7 @@ impl Stats {
             value_files: values.files,
             value_file_bytes: values.file_bytes,
             value_garbage_bytes: values.garbage_bytes,
+            value_files_small: values.movable.small.len(),
             snapshots,
             oldest_snapshot,
             snapshot_holders: core.snapshots.holders(),
@@ -152,6 +157,7 @@ impl Stats {
             trivial_moves: count(&counters.trivial_moves),
             compaction_bytes_read: count(&counters.compaction_bytes_read),
             compaction_bytes_written: count(&counters.compaction_bytes_written),
+            compaction_value_bytes_written: count(&counters.compaction_value_bytes_written),
             compaction_debt_bytes: core.debt_bytes(&view.version),
             stalled: core.pipeline.stall().stalled(),
             failure: core.pipeline.failure().map(ToString::to_string),
@@ -199,7 +205,10 @@ impl fmt::Display for Stats {
         }
         if self.value_files > 0 {
             let (all, garbage) = (mib(self.value_file_bytes), mib(self.value_garbage_bytes));
-            line("value files", format!("{}; {all}, {garbage} of it garbage", self.value_files))?;
+            let (files, small) = (self.value_files, self.value_files_small);
+            line("value files", format!("{files}; {all}, {garbage} of it garbage; {small} small"))?;
+            let moved = mib(self.compaction_value_bytes_written);
+            line("  by compactions", format!("{moved} written"))?;
         }
         line("snapshots", self.snapshots.to_string())?;
         for holder in &self.snapshot_holders {

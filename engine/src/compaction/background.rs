@@ -26,7 +26,6 @@ use crate::compaction::retention::Retention;
 use crate::compaction::targets;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::file_name::FileNumber;
 use crate::key::{KeyspaceId, Sequence};
 use crate::limits::LEVELS;
 use crate::manifest::{Version, VersionEdit};
@@ -34,6 +33,7 @@ use crate::options::Durability;
 use crate::read::view::{FrozenMemtable, View};
 use crate::read::visible::KeyRange;
 use crate::sstable::{Table, TableMeta};
+use crate::values::Movable;
 use crate::wal::Lsn;
 
 /// How long a thread without work sleeps at most.
@@ -55,8 +55,8 @@ pub(crate) struct CompactionState {
     cursors: Cursors,
     /// The last failure, until a compaction succeeds.
     failure: Option<Error>,
-    /// Value files that are mostly garbage in the newest version.
-    to_empty: Arc<HashSet<FileNumber>>,
+    /// What should move of the value files of the newest version.
+    movable: Movable,
     /// When the last flush ended.
     flushed_at: Duration,
     /// How many wait until everything is settled: nobody is writing, they say.
@@ -71,11 +71,8 @@ pub(crate) fn background_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>
     }
     let version = core.versions.current();
     core.update_pressure(&version);
-    {
-        let mut state = core.compactions();
-        state.to_empty = Arc::new(core.rules.values.usage(&version).to_empty);
-        state.flushed_at = core.clock.monotonic();
-    }
+    core.update_movable(&version);
+    core.compactions().flushed_at = core.clock.monotonic();
     let mut start = |name: String, run: fn(&Core)| {
         start_thread(core, name, move |core| run(core)).map(|thread| threads.push(thread))
     };
@@ -179,7 +176,7 @@ fn flush(core: &Core, frozen: &Arc<FrozenMemtable>) -> Result<()> {
     let _first = core.precedence.flush();
     let boundaries = core.snapshots.boundaries(|| core.pipeline.visible());
     let retention = Retention::new(boundaries, false, &core.rules);
-    let tables = write_tables(&core.output_context(false), frozen, &retention)?;
+    let tables = write_tables(&core.output_context(), frozen, &retention)?;
     let written: u64 = tables.iter().map(NewTable::bytes_written).sum();
     let edit = VersionEdit {
         log_start: core.pool.as_ref().map(|_| frozen.log_end),
@@ -320,7 +317,7 @@ impl Core {
                 0 => self.clock.monotonic().saturating_sub(state.flushed_at),
                 _ => Duration::MAX,
             },
-            to_empty: &state.to_empty,
+            movable: &state.movable,
         }
     }
 
@@ -371,9 +368,13 @@ impl Core {
         let boundaries = self.snapshots.boundaries(|| self.pipeline.visible());
         let retention = Retention::new(boundaries, plan.bottommost, &self.rules)
             .with_filters(self.snapshots.newest());
-        let running = self.compactions().running.len();
+        let (running, moving) = {
+            let state = self.compactions();
+            let shares = plan.all_inputs().flat_map(|table| &table.meta.values);
+            (state.running.len(), state.movable.moving(shares))
+        };
         let context = JobContext {
-            output: self.output_context(true),
+            output: OutputContext { limiter: Some(&self.limiter), moving, ..self.output_context() },
             retention: &retention,
             threads: (self.options.background_threads / running.max(1)).max(1),
             stop: self.signals.stop_flag(),
@@ -386,20 +387,19 @@ impl Core {
         count(&self.counters.compactions, 1);
         count(&self.counters.compaction_bytes_read, plan.input_bytes());
         count(&self.counters.compaction_bytes_written, written);
+        let values = tables.iter().map(NewTable::value_bytes_written).sum();
+        count(&self.counters.compaction_value_bytes_written, values);
         Ok(())
     }
 
-    fn output_context(&self, limited: bool) -> OutputContext<'_> {
+    /// For tables that somebody waits for.
+    pub(crate) fn output_context(&self) -> OutputContext<'_> {
         OutputContext {
             env: &self.env,
             versions: &self.versions,
-            limiter: limited.then_some(&self.limiter),
+            limiter: None,
             table_bytes: self.options.table_bytes,
-            to_empty: if limited {
-                Arc::clone(&self.compactions().to_empty)
-            } else {
-                Arc::default()
-            },
+            moving: HashSet::new(),
         }
     }
 
@@ -456,7 +456,7 @@ impl Core {
             // Whether the edit is in force decides which sequence number the log goes on with. Only reopening can tell.
             self.pipeline.fail(error.clone().context("cannot record an ingest"));
         })?;
-        let bytes = tables.iter().map(|new| new.meta.file_bytes).sum();
+        let bytes = tables.iter().map(NewTable::bytes_written).sum();
         self.counters.ingest_bytes_written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
@@ -510,7 +510,12 @@ impl Core {
             )
         });
         self.update_pressure(version);
-        self.compactions().to_empty = Arc::new(self.rules.values.usage(version).to_empty);
+        self.update_movable(version);
+    }
+
+    fn update_movable(&self, version: &Version) {
+        let usage = self.rules.values.usage(version, self.options.table_bytes);
+        self.compactions().movable = usage.movable;
     }
 
     fn update_pressure(&self, version: &Version) {

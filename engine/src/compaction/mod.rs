@@ -25,6 +25,6 @@ pub(crate) mod precedence;
 pub(crate) mod rate_limiter;
 pub(crate) mod read_cost;
 pub(crate) mod retention;
-mod separate;
+pub(crate) mod separate;
 mod space;
 pub(crate) mod targets;

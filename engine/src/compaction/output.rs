@@ -10,7 +10,7 @@ use crate::compaction::rate_limiter::RateLimiter;
 use crate::compaction::separate::Separator;
 use crate::error::Result;
 use crate::file_name::{FileName, FileNumber};
-use crate::key::{KeyspaceId, Trailer};
+use crate::key::{KeyspaceId, Trailer, ValueKind};
 use crate::manifest::{PendingFile, TableHandle, VersionSet};
 use crate::range_tombstones::RangeTombstones;
 use crate::sstable::{TableEnv, TableMeta, TableOptions, TableWriter};
@@ -33,15 +33,25 @@ impl NewTable {
         Self { meta, _pending: pending, values: Vec::new() }
     }
 
+    /// Makes the value files of its output its own, until a version has the table.
+    pub(crate) fn keep(&mut self, values: Vec<NewValues>) {
+        self.values = values;
+    }
+
+    /// Bytes of value files that were written.
+    pub(crate) fn value_bytes_written(&self) -> u64 {
+        self.values.iter().map(|values| values.file_bytes).sum()
+    }
+
     /// Bytes that were written, value files included.
     pub(crate) fn bytes_written(&self) -> u64 {
-        self.meta.file_bytes + self.values.iter().map(|values| values.file_bytes).sum::<u64>()
+        self.meta.file_bytes + self.value_bytes_written()
     }
 }
 
 /// A value file that is written and that no version points to yet.
 #[derive(Debug)]
-pub(super) struct NewValues {
+pub(crate) struct NewValues {
     pub(super) file_bytes: u64,
     pub(super) pending: PendingFile,
 }
@@ -52,8 +62,16 @@ pub(crate) struct OutputContext<'a> {
     pub(crate) versions: &'a VersionSet,
     pub(crate) limiter: Option<&'a RateLimiter>,
     pub(crate) table_bytes: u64,
-    /// Value files whose values are moved to new files.
-    pub(crate) to_empty: Arc<HashSet<FileNumber>>,
+    /// Value files whose values move to new files.
+    pub(crate) moving: HashSet<FileNumber>,
+}
+
+impl OutputContext<'_> {
+    /// True if a record of this kind may have to move, whatever its length.
+    #[inline]
+    fn may_move(&self, trailer: Trailer) -> bool {
+        trailer.kind() == Some(ValueKind::ValuePointer) && !self.moving.is_empty()
+    }
 }
 
 /// Writes the records of one key range as tables.
@@ -70,7 +88,7 @@ pub(crate) struct Output<'a> {
     writer: Option<Writer>,
     finished: Vec<NewTable>,
     accounted: u64,
-    separator: Separator<'a>,
+    separator: Separator,
     /// A keyspace that was dropped: its records go nowhere.
     dropped: Option<KeyspaceId>,
 }
@@ -101,7 +119,7 @@ impl<'a> Output<'a> {
             writer: None,
             finished: Vec::new(),
             accounted: 0,
-            separator: Separator::new(context),
+            separator: Separator::new(context.env),
             dropped: None,
         }
     }
@@ -121,8 +139,8 @@ impl<'a> Output<'a> {
             }
         }
         let Some(writer) = self.writer.as_mut() else { return Ok(()) };
-        if value.len() >= writer.separated_from || self.separator.concerns(trailer) {
-            let (trailer, value) = self.separator.separate(trailer, value)?;
+        if value.len() >= writer.separated_from || self.context.may_move(trailer) {
+            let (trailer, value) = self.separator.separate(self.context, trailer, value)?;
             writer.table.add(key, trailer, value)?;
         } else {
             writer.table.add(key, trailer, value)?;
@@ -173,10 +191,7 @@ impl<'a> Output<'a> {
         let pending = self.context.versions.new_table();
         let options = TableOptions::from(&descriptor);
         let table = TableWriter::create(self.context.env, pending.number(), options)?;
-        let separated_from = match descriptor.options.value_separation_bytes {
-            0 => usize::MAX,
-            bytes => bytes,
-        };
+        let separated_from = descriptor.options.separated_from();
         Ok(Some(Writer { table, pending, keyspace, separated_from }))
     }
 
@@ -228,7 +243,7 @@ impl<'a> Output<'a> {
         self.tombstones_only(to)?;
         let values = self.separator.finish()?;
         if let Some(first) = self.finished.first_mut() {
-            first.values = values;
+            first.keep(values);
         }
         Ok(std::mem::take(&mut self.finished))
     }

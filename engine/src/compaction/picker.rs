@@ -12,9 +12,8 @@
 //!
 //! When no level is over its target, level 0 is merged if readers have paid for that, or if writers pause and it takes much of the space. Then tables of which more than half has expired are
 //! rewritten where they are, which leaves tombstones of them or nothing. So are tables that point to value files that are mostly
-//! garbage, which moves their values to new files.
+//! garbage, or to several small ones, which moves their values to new files.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use crate::manifest::{TableHandle, Version};
 use crate::options::Options;
 use crate::sstable::Table;
 use crate::sstable::meta::TableMeta;
+use crate::values::Movable;
 
 type Tables<T> = Vec<Arc<TableHandle<T>>>;
 
@@ -57,8 +57,8 @@ pub(crate) struct PickerInput<'a, T = Table> {
     pub(crate) reads_pay: bool,
     /// Time since the last flush.
     pub(crate) quiet: Duration,
-    /// Value files that are mostly garbage.
-    pub(crate) to_empty: &'a HashSet<FileNumber>,
+    /// What should move of the value files.
+    pub(crate) movable: &'a Movable,
 }
 
 impl<T> Clone for PickerInput<'_, T> {
@@ -375,12 +375,12 @@ fn pick_tombstones_of<T>(input: PickerInput<'_, T>, level: usize) -> Option<Plan
     })
 }
 
-/// A plan that frees the space of what has expired, or moves values out of files that are mostly garbage.
+/// A plan that frees the space of what has expired, or moves values to new files.
 fn pick_stale<T>(input: PickerInput<'_, T>, base_level: usize) -> Option<Plan<T>> {
-    let points_to_garbage =
-        |meta: &TableMeta| meta.values.iter().any(|share| input.to_empty.contains(&share.file));
+    let has_values_to_move =
+        |meta: &TableMeta| !input.movable.moving(meta.values.iter()).is_empty();
     rewrite_where(input, base_level, Reason::Expired, |meta| meta.is_expired(input.now))
-        .or_else(|| rewrite_where(input, base_level, Reason::ValueGarbage, points_to_garbage))
+        .or_else(|| rewrite_where(input, base_level, Reason::Values, has_values_to_move))
 }
 
 /// A plan that rewrites a table of which `wanted` is true: in place, or out of level 0, whose tables have their order by age.

@@ -47,7 +47,7 @@ fn shown_at(version: &Version<()>, running: &Running, reads_pay: bool, quiet: Du
         now: NOW,
         reads_pay,
         quiet,
-        to_empty: &HashSet::new(),
+        movable: &Movable::default(),
     };
     pick(input).map_or_else(|| "nothing".into(), |plan| plan.to_string())
 }
@@ -291,7 +291,7 @@ fn a_requested_range_sinks_to_its_bottom_and_is_rewritten_there_once() {
             now: NOW,
             reads_pay: false,
             quiet: Duration::ZERO,
-            to_empty: &HashSet::new(),
+            movable: &Movable::default(),
         };
         match pick_range(input, bounds, rewrite(before)) {
             RangePick::Plan(plan) => plan.to_string(),
@@ -328,7 +328,7 @@ struct Model {
     sequence: Sequence,
     number: u64,
     running: Running,
-    nothing: HashSet<FileNumber>,
+    nothing: Movable,
     plans: Vec<Plan<Records>>,
     cursors: Cursors,
 }
@@ -342,7 +342,7 @@ impl Model {
             sequence: 0,
             number: 0,
             running: Running::default(),
-            nothing: HashSet::new(),
+            nothing: Movable::default(),
             plans: Vec::new(),
             cursors: Cursors::default(),
         }
@@ -437,7 +437,7 @@ impl Model {
             now: NOW,
             reads_pay: false,
             quiet: Duration::ZERO,
-            to_empty: &self.nothing,
+            movable: &self.nothing,
         }
     }
 }
@@ -545,11 +545,15 @@ fn tables_that_have_expired_are_rewritten_in_place_and_left_alone_before() {
 }
 
 #[test]
-fn tables_that_point_to_garbage_are_rewritten_in_place() {
-    let values = vec![ValueShare { file: 70, bytes: 5 }, ValueShare { file: 71, bytes: 5 }];
+fn tables_that_point_to_garbage_or_many_small_files_are_rewritten_in_place() {
+    let values = (70..74).map(|file| ValueShare { file, bytes: 5 }).collect();
     let pointing = TableMeta { values, ..meta(20, "a", "c", (1, 1)) };
     let version = Version::new(vec![(6, handle(pointing))]).unwrap();
-    let picked = |to_empty: &[FileNumber]| {
+    let picked = |to_empty: &[FileNumber], small: &[FileNumber]| {
+        let movable = Movable {
+            to_empty: to_empty.iter().copied().collect(),
+            small: small.iter().copied().collect(),
+        };
         let input = PickerInput {
             version: &version,
             options: &options(),
@@ -558,10 +562,13 @@ fn tables_that_point_to_garbage_are_rewritten_in_place() {
             now: NOW,
             reads_pay: false,
             quiet: Duration::ZERO,
-            to_empty: &to_empty.iter().copied().collect(),
+            movable: &movable,
         };
         pick(input).map_or_else(|| "nothing".into(), |plan| plan.to_string())
     };
-    assert_eq!(picked(&[72]), "nothing");
-    assert_eq!(picked(&[71]), "ValueGarbage L6 [20] + L6 [] below [] bottommost");
+    let rewritten = "Values L6 [20] + L6 [] below [] bottommost";
+    assert_eq!(picked(&[74], &[]), "nothing");
+    assert_eq!(picked(&[71], &[]), rewritten);
+    assert_eq!(picked(&[], &[70, 71, 72, 74]), "nothing", "it points to three of them");
+    assert_eq!(picked(&[], &[70, 71, 72, 73]), rewritten);
 }

@@ -24,8 +24,8 @@ pub(crate) enum Reason {
     Tombstones,
     /// Most of a table has expired.
     Expired,
-    /// A table points to value files that are mostly garbage.
-    ValueGarbage,
+    /// A table points to value files that are mostly garbage, or to several small ones.
+    Values,
     /// Level 0 costs readers more than merging it does.
     Reads,
     /// Level 0 takes much space, and nobody writes.

@@ -201,7 +201,7 @@ fn flush_recovered(target: &Target<'_>, full: &FrozenMemtable) -> Result<()> {
         versions,
         limiter: None,
         table_bytes: options.table_bytes,
-        to_empty: Arc::default(),
+        moving: HashSet::new(),
     };
     let named = versions.named_snapshots().into_iter().map(|named| named.sequence);
     let mut boundaries: Vec<_> = named.chain(std::iter::once(full.last_sequence)).collect();

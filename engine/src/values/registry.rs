@@ -1,11 +1,12 @@
 //! The value files that are open, by number.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use super::GARBAGE_SHARE;
 use super::file::{PinnedRange, ValueFile};
 use super::format::Pointer;
+use super::moving::{Movable, is_small};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::FileNumber;
 use crate::manifest::{LiveFiles, Version};
@@ -54,8 +55,8 @@ impl ValueFiles {
         }
     }
 
-    /// What the value files of a version hold, and what of it is garbage.
-    pub(crate) fn usage(&self, version: &Version) -> ValueUsage {
+    /// What the value files of a version hold, and what of it is garbage, where tables should have `table_bytes`.
+    pub(crate) fn usage(&self, version: &Version, table_bytes: u64) -> ValueUsage {
         let mut live: HashMap<FileNumber, u64> = HashMap::new();
         for share in version.tables().flat_map(|(_, table)| &table.meta.values) {
             *live.entry(share.file).or_default() += share.bytes;
@@ -67,7 +68,9 @@ impl ValueFiles {
             usage.file_bytes += file.file_bytes();
             usage.garbage_bytes += garbage;
             if garbage > 0 && garbage * 100 >= file.value_bytes() * GARBAGE_SHARE {
-                usage.to_empty.insert(number);
+                usage.movable.to_empty.insert(number);
+            } else if is_small(live, table_bytes) {
+                usage.movable.small.insert(number);
             }
         }
         usage
@@ -81,6 +84,6 @@ pub(crate) struct ValueUsage {
     pub(crate) file_bytes: u64,
     /// Bytes of values that no table points to.
     pub(crate) garbage_bytes: u64,
-    /// The files that are garbage for the most part.
-    pub(crate) to_empty: HashSet<FileNumber>,
+    /// The files whose values should move.
+    pub(crate) movable: Movable,
 }

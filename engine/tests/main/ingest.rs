@@ -416,18 +416,31 @@ fn an_ingest_follows_the_rules_of_its_keyspace() {
     let db = open(&sim, small_options()).unwrap();
     let options = KeyspaceOptions::new().default_ttl(Duration::from_secs(100));
     let cache = db.create_keyspace("cache", options).unwrap();
-    let options = KeyspaceOptions::new().value_separation_bytes(1000);
-    let blobs = db.create_keyspace("blobs", options).unwrap();
+    let blobs_options = || KeyspaceOptions::new().value_separation_bytes(1000);
+    let blobs = db.create_keyspace("blobs", blobs_options()).unwrap();
     let items: Table = items(1, 50).into_keys().map(|key| (key, vec![7; 2000])).collect();
-    for space in [&cache, &blobs] {
-        space.ingest(&items).unwrap();
-        assert_eq!(dump(space).unwrap(), items);
+    let value_files = || Files::of(&sim).names("", ".val").len();
+    cache.ingest(&items).unwrap();
+    assert_eq!((dump(&cache).unwrap(), value_files()), (items.clone(), 0));
+    let info = blobs.ingest(&items).unwrap();
+    assert_eq!((dump(&blobs).unwrap(), value_files()), (items.clone(), 1));
+    let stats = db.stats().unwrap();
+    assert!(stats.value_file_bytes >= 50 * 2000 && info.bytes > stats.value_file_bytes, "{stats}");
+    assert_eq!(stats.value_garbage_bytes, 0, "each value was written once: {stats}");
+    // What an ingest leaves when it is given up, or when its keyspace goes.
+    for drops in [false, true] {
+        let space = db.create_keyspace("gone", blobs_options()).unwrap();
+        let mut ingest = space.start_ingest().unwrap();
+        items.iter().try_for_each(|(key, value)| ingest.put(key, value)).unwrap();
+        assert_eq!(value_files(), 2);
+        db.drop_keyspace("gone").unwrap();
+        if drops {
+            drop(ingest);
+        } else {
+            assert_eq!(ingest.finish().unwrap_err().kind(), ErrorKind::KeyspaceNotFound);
+        }
+        assert_eq!(value_files(), 1);
     }
-    // Values move to value files when tables are written again.
-    blobs.put("key-0000", vec![7; 2000]).unwrap();
-    blobs.compact().unwrap();
-    assert_eq!(dump(&blobs).unwrap(), items);
-    assert!(!Files::of(&sim).names("", ".val").is_empty());
     sim.sim_clock().unwrap().advance(Duration::from_secs(101));
     assert_eq!(dump(&cache).unwrap(), Table::new(), "they have expired");
     cache.compact().unwrap();

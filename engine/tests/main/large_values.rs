@@ -125,12 +125,118 @@ fn garbage_is_collected_and_files_that_nobody_needs_go() {
     db.verify().unwrap();
     db.delete_range("a", "z").unwrap();
     db.compact().unwrap();
-    // The files are removed by a thread of their own.
+    await_value_files(&sim, 0);
+}
+
+/// No compaction begins before somebody asks for one, and files up to half a megabyte are small.
+fn patient_options() -> Options {
+    options()
+        .table_bytes(1 << 20)
+        .l0_compaction_trigger(100)
+        .l0_slowdown_trigger(200)
+        .l0_stop_trigger(300)
+}
+
+/// Writes the rows in so many flushes, each of which leaves a small value file.
+fn scatter(db: &Database, flushes: usize) -> Table {
+    let mut expected = Table::new();
+    for flush in 0..flushes {
+        for number in (flush..20 * flushes).step_by(flushes) {
+            db.put(key(number), value(number, flush)).unwrap();
+            expected.insert(key(number).into_bytes(), value(number, flush));
+        }
+        db.flush().unwrap();
+    }
+    expected
+}
+
+/// Waits until so many value files are left: they are removed by a thread of their own.
+fn await_value_files(sim: &Arc<SimFileSystem>, count: usize) {
     let deadline = crate::support::Deadline::after(std::time::Duration::from_secs(20));
-    while !value_files(&sim).is_empty() && !deadline.has_passed() {
+    while value_files(sim).len() != count && !deadline.has_passed() {
         crate::support::pause(std::time::Duration::from_millis(5));
     }
-    assert_eq!(value_files(&sim), [""; 0]);
+    assert_eq!(value_files(sim).len(), count, "{:?}", value_files(sim));
+}
+
+#[test]
+fn small_files_become_one_in_a_compaction_that_meets_them() {
+    let sim = machine(9);
+    let db = open(&sim, patient_options()).unwrap();
+    let expected = scatter(&db, 9);
+    let stats = db.stats().unwrap();
+    assert_eq!((stats.value_files, stats.value_files_small), (9, 9), "{stats}");
+    db.compact().unwrap();
+    db.wait_for_compactions().unwrap();
+    let stats = db.stats().unwrap();
+    assert_eq!((stats.value_files, stats.value_garbage_bytes), (1, 0), "{stats}");
+    assert!(stats.compaction_value_bytes_written >= stats.value_file_bytes, "{stats}");
+    await_value_files(&sim, 1);
+    check(&db, &expected);
+    db.verify().unwrap();
+    let before = value_files(&sim);
+    for round in 0..3 {
+        db.put("a", round.to_string().repeat(1500)).unwrap();
+        db.compact().unwrap();
+    }
+    assert!(value_files(&sim).contains(&before[0]), "few small files are not worth it");
+}
+
+#[test]
+fn tables_at_rest_that_point_to_many_small_files_are_rewritten() {
+    let sim = machine(10);
+    // Tables are smaller, so no file is small yet.
+    let db = open(&sim, patient_options().table_bytes(16 << 10)).unwrap();
+    let expected = scatter(&db, 7);
+    db.compact().unwrap();
+    db.wait_for_compactions().unwrap();
+    assert_eq!(value_files(&sim).len(), 7);
+    db.close().unwrap();
+    drop(db);
+    let db = open(&sim, patient_options()).unwrap();
+    db.wait_for_compactions().unwrap();
+    let stats = db.stats().unwrap();
+    assert_eq!((stats.value_files, stats.value_garbage_bytes), (1, 0), "{stats}");
+    await_value_files(&sim, 1);
+    check(&db, &expected);
+    db.verify().unwrap();
+}
+
+/// Merges small files, and loses power at operation `cut` of that. Gives the machine, what must be there, and whether the merge had
+/// ended before.
+fn cut_while_merging(cut: u64, plan: &CrashPlan) -> (Arc<SimFileSystem>, Table, bool) {
+    let sim = machine(11);
+    let db = open(&sim, patient_options()).unwrap();
+    let expected = scatter(&db, 5);
+    sim.cut_power_at(sim.op_count() + cut);
+    let has_ended = db.compact().is_ok();
+    (sim.crash(plan), expected, has_ended)
+}
+
+#[test]
+fn power_lost_at_any_point_of_merging_small_files_loses_no_value() {
+    for cut in 0.. {
+        let plan = match cut % 3 {
+            0 => CrashPlan::DropUnsynced,
+            1 => CrashPlan::KeepAll,
+            _ => CrashPlan::Random(cut),
+        };
+        let (sim, expected, has_ended) = cut_while_merging(cut, &plan);
+        let db = open(&sim, patient_options()).unwrap();
+        let stats = db.stats().unwrap();
+        assert!(matches!(stats.value_files, 1 | 5), "all or nothing: {stats}");
+        assert!(stats.value_files == 1 || !has_ended, "what has ended is durable: {stats}");
+        assert_eq!(value_files(&sim).len(), stats.value_files, "orphans are removed at the open");
+        check(&db, &expected);
+        db.verify().unwrap();
+        db.compact().unwrap();
+        check(&db, &expected);
+        await_value_files(&sim, 1);
+        if has_ended {
+            assert!(cut > 10, "it takes more operations than {cut}");
+            return;
+        }
+    }
 }
 
 #[test]
