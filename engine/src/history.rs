@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::Sequence;
 use crate::manifest::named::no_snapshot;
 use crate::read::iter::keyspace_range;
 use crate::read::snapshot::NamedSnapshot;
@@ -21,6 +22,24 @@ pub struct GcInfo {
     pub table_bytes_before: u64,
     /// Bytes of all tables afterwards.
     pub table_bytes_after: u64,
+}
+
+/// The error for a sequence number whose state is not one of those that are kept, which ascend.
+fn not_kept(sequence: Sequence, kept: &[Sequence]) -> Error {
+    let (before, after) = kept.split_at(kept.partition_point(|&other| other < sequence));
+    let around: Vec<_> = before.last().into_iter().chain(after.first()).collect();
+    let around = match around.as_slice() {
+        [before, after] => format!("around it {before} and {after}"),
+        _ => "none before it".to_owned(),
+    };
+    let oldest = kept.first().copied().unwrap_or_default();
+    Error::new(
+        ErrorKind::NotFound,
+        format!(
+            "the state at sequence number {sequence} is not kept: the oldest that is kept is {oldest}, \
+             {around}; name a snapshot, or hold one, to keep its state"
+        ),
+    )
 }
 
 impl Database {
@@ -101,7 +120,8 @@ impl Database {
     /// lists what is kept.
     ///
     /// # Errors
-    /// `NotFound` if nobody has kept it, `InvalidArgument` if it is in the future, `Closed`.
+    /// `NotFound` if nobody has kept it, with the oldest sequence number that is kept and those around this one; `InvalidArgument` if it
+    /// is in the future; `Closed`.
     pub fn snapshot_at(&self, sequence: u64) -> Result<Snapshot> {
         let handle = self.handle();
         handle.check_open()?;
@@ -115,13 +135,7 @@ impl Database {
                 "sequence number {sequence} is in the future: the last commit has {visible}"
             )));
         }
-        Err(Error::new(
-            ErrorKind::NotFound,
-            format!(
-                "the state at sequence number {sequence} is not kept; name a snapshot, or hold one, \
-                 to keep its state"
-            ),
-        ))
+        Err(not_kept(sequence, &core.snapshots.boundaries(|| visible)))
     }
 
     /// Removes from the tables what no snapshot and no later reader can see: overwritten and deleted records of every keyspace. Returns

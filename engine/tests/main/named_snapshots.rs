@@ -275,7 +275,16 @@ fn names_and_numbers_that_are_not_kept_say_so() {
         (b"9".into(), b"after".into(), b"now".into())
     );
     drop(live);
-    assert_eq!(kind(db.snapshot_at(at + 1)), ErrorKind::NotFound);
+    let not_kept = |sequence| {
+        let error = db.snapshot_at(sequence).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        error.to_string()
+    };
+    let (now, message) = (at + 2, not_kept(at + 1));
+    assert!(message.contains(&format!("oldest that is kept is {at}")), "{message}");
+    assert!(message.contains(&format!("around it {at} and {now}")), "{message}");
+    let message = not_kept(at - 1);
+    assert!(message.contains(&format!("is kept is {at}, none before it")), "{message}");
     assert_eq!(kind(db.snapshot_at(at + 3)), ErrorKind::InvalidArgument);
     for number in 1..rustlite_engine::NAMED_SNAPSHOTS_MAX {
         db.create_named_snapshot(&format!("{number}")).unwrap();
