@@ -475,13 +475,20 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn read_many(&mut self, first: u64, acknowledged: u64) -> OperationResult<()> {
+    /// Draws more records to be used together with `first`; may they be the same, or must they be distinct?
+    fn draw_more(&mut self, first: u64, count: usize, acknowledged: u64, distinct: bool) {
         self.many_records.clear();
         self.many_records.push(first);
-        while self.many_records.len() < READ_MANY_RECORDS {
+        while self.many_records.len() < count {
             let record = self.chooser.draw(&mut self.rng, acknowledged);
-            self.many_records.push(record);
+            if !distinct || !self.many_records.contains(&record) {
+                self.many_records.push(record);
+            }
         }
+    }
+
+    fn read_many(&mut self, first: u64, acknowledged: u64) -> OperationResult<()> {
+        self.draw_more(first, READ_MANY_RECORDS, acknowledged, false);
         let Self { store, shared, many_records, many_keys, found, .. } = self;
         for (key, record) in many_keys.iter_mut().zip(many_records.iter()) {
             shared.drive.keys.write(key, *record);
@@ -550,14 +557,7 @@ impl<'a> Worker<'a> {
             let too_few = format!("it takes at least {TRANSACTION_RECORDS} records");
             return Err(("a transaction", too_few.into()));
         }
-        self.many_records.clear();
-        self.many_records.push(first);
-        while self.many_records.len() < TRANSACTION_RECORDS {
-            let record = self.chooser.draw(&mut self.rng, acknowledged);
-            if !self.many_records.contains(&record) {
-                self.many_records.push(record);
-            }
-        }
+        self.draw_more(first, TRANSACTION_RECORDS, acknowledged, true);
         let Self { store, shared, many_records, rewrites, rng, .. } = self;
         for (rewrite, record) in rewrites.iter_mut().zip(many_records.iter()) {
             shared.drive.keys.write(&mut rewrite.key, *record);
