@@ -2,7 +2,7 @@
 //!
 //! When a frame is done, all its committers wake up and most come back with their next commit within microseconds. If the first of them
 //! sealed a frame at once, it would carry one commit, and the others would wait for two device writes instead of one. So the leader
-//! expects as many commits as took part lately, those of the last frame and those that waited behind it, and gives up its
+//! expects as many commits as took part lately, those of the last frame, of frames in flight, and those that wait, and gives up its
 //! processor a few times while they come. It stops as soon as yielding brings nobody, and a committer that was alone last time waits
 //! for no one. Where yielding means that another program gets a slice of milliseconds, leaders do without for a while.
 //!
@@ -43,7 +43,7 @@ impl Gathering {
         self.gathered.store(commits, Ordering::Relaxed);
     }
 
-    /// So many commits took part in the last frame or waited behind it.
+    /// So many commits took part in the last frame, are in flight or wait.
     #[inline]
     pub(crate) fn expect(&self, commits: u32) {
         let unwaited = self.unwaited.load(Ordering::Relaxed);

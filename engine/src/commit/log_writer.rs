@@ -22,9 +22,9 @@ use crate::wal::segment::{Segment, SegmentFile, SegmentPool};
 /// A frame is sealed when it has grown to this many bytes, even if no lane is idle: larger writes gain nothing.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 
-/// A frame of one commit and up to so many bytes is written by a plain system call: putting its records into the memtable takes too
-/// little time to be worth overlapping with the device.
-const LONE_FRAME_BYTES_MAX: usize = 16 << 10;
+/// A frame of up to so many bytes is written by a plain system call: putting its leader's records into the memtable takes too little
+/// time to be worth overlapping with the device.
+const PLAIN_FRAME_BYTES_MAX: usize = 16 << 10;
 
 /// After so many bytes of stores, more pages of the segment are asked for.
 const PAGES_STEP: u64 = 64 << 10;
@@ -109,6 +109,8 @@ pub(crate) struct LogWriter {
     sealed: VecDeque<Frame>,
     /// Ends of frames in flight, oldest first, each with whether it has completed.
     in_flight: VecDeque<(Lsn, bool)>,
+    /// Commits in frames that have not completed.
+    commits_in_flight: u32,
     idle_lanes: Vec<Box<dyn LogLane>>,
     buffers: Vec<AlignedBuffer>,
     sync_running: bool,
@@ -141,6 +143,7 @@ impl LogWriter {
             open: None,
             sealed: VecDeque::new(),
             in_flight: VecDeque::new(),
+            commits_in_flight: 0,
             idle_lanes: lanes,
             buffers: Vec::new(),
             sync_running: false,
@@ -348,6 +351,7 @@ impl LogWriter {
         let frame = self.sealed.pop_front()?;
         let lane = self.idle_lanes.pop().expect("checked above");
         self.in_flight.push_back((frame.end, false));
+        self.commits_in_flight += frame.commits;
         self.gathering.set_gathered(self.waiting_commits());
         Some(LeadFrame {
             lane,
@@ -370,7 +374,9 @@ impl LogWriter {
             self.in_flight.pop_front();
             self.durable = self.durable.max(end);
         }
-        self.gathering.expect(frame.commits + self.waiting_commits());
+        // Counted before its own are taken off: who has just been served and who is still in flight will both be back.
+        self.gathering.expect(self.commits_in_flight + self.waiting_commits());
+        self.commits_in_flight -= frame.commits;
         let waiting = self.sealed.front().or(self.open.as_ref());
         (self.durable, waiting.map(|frame| frame.first_ticket))
     }
@@ -451,9 +457,7 @@ impl LeadFrame {
     /// Hands the frame to the device, unless [`wait`](Self::wait) does better to write it on the calling thread: the kernel completes a
     /// ring's durable writes on a thread of its own first.
     pub(crate) fn submit(&mut self) {
-        if self.commits == 1
-            && self.buffer.as_ref().is_some_and(|buffer| buffer.len() <= LONE_FRAME_BYTES_MAX)
-        {
+        if self.buffer.as_ref().is_some_and(|buffer| buffer.len() <= PLAIN_FRAME_BYTES_MAX) {
             return;
         }
         let buffer = self.buffer.take().expect("a frame is submitted once");

@@ -1,5 +1,5 @@
-//! What reaches the kernel, as `strace` sees it: a lone sync commit is one durable write, a group of them is one ring submission, none
-//! is an fsync, and a cached get is nothing.
+//! What reaches the kernel, as `strace` sees it: a lone sync commit is one durable write, a large group of them is one ring submission,
+//! none is an fsync, and a cached get is nothing.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -82,7 +82,7 @@ pub(crate) fn commit_alone(directory: &Path) {
 }
 
 #[test]
-fn a_group_of_sync_commits_is_a_ring_submission_and_no_fsync() {
+fn a_large_group_of_sync_commits_is_a_ring_submission_and_no_fsync() {
     if !has_io_uring() {
         return;
     }
@@ -101,7 +101,7 @@ pub(crate) fn commit_in_groups(directory: &Path) {
     let commits: Vec<_> = (0..COMMITS)
         .map(|number| {
             let mut batch = rustlite::WriteBatch::new();
-            batch.put(format!("{number:06}"), "value");
+            batch.put(format!("{number:06}"), [0_u8; 1024]);
             db.write_async(batch)
         })
         .collect();
