@@ -12,6 +12,7 @@
 
 use crate::batch::{check_key, check_value};
 use crate::commit::recent::Footprint;
+use crate::compaction::open_table::OpenTable;
 use crate::compaction::output::{NewTable, remove};
 use crate::compaction::separate::Separator;
 use crate::core::Core;
@@ -19,8 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyspaceId, Trailer, ValueKind};
 use crate::keyspace::{FullKey, Keyspace};
 use crate::kinds::expiry::Millis;
-use crate::manifest::PendingFile;
-use crate::sstable::{Table, TableOptions, TableWriter};
+use crate::sstable::Table;
 
 /// What an ingest has added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct IngestInfo {
 /// Nothing of it is visible before [`finish`](Self::finish). Dropped before, or after an error, it leaves nothing.
 pub struct Ingest {
     keyspace: Keyspace,
-    writer: Option<Writer>,
+    open: Option<OpenTable>,
     separator: Separator,
     finished: Vec<NewTable>,
     /// The last full key; empty before the first.
@@ -52,13 +52,6 @@ pub struct Ingest {
     /// Scratch: a value behind its time of expiry.
     expiring: Vec<u8>,
     failure: Option<Error>,
-}
-
-struct Writer {
-    table: TableWriter,
-    pending: PendingFile,
-    /// Values from this length on are separated.
-    separated_from: usize,
 }
 
 impl Keyspace {
@@ -102,7 +95,7 @@ impl Keyspace {
         check_no_index(&self.handle.core, self.id())?;
         Ok(Ingest {
             keyspace: self.clone(),
-            writer: None,
+            open: None,
             separator: Separator::new(&self.handle.core.env),
             finished: Vec::new(),
             last: Vec::new(),
@@ -140,40 +133,29 @@ impl Ingest {
                 "record {number} of the ingest has {how} the one before; keys must ascend strictly"
             )));
         }
-        let table_bytes = self.keyspace.handle.core.options.table_bytes;
-        if self.writer.as_ref().is_some_and(|it| it.table.estimated_bytes() >= table_bytes) {
-            self.end_table()?;
+        let core = &self.keyspace.handle.core;
+        let context = core.output_context();
+        if let Some(table) = self.open.take_if(|table| table.is_full(&context)) {
+            self.finished.push(table.finish()?);
         }
         let (kind, stored) = if self.lifetime_ms == 0 {
             (ValueKind::Put, value)
         } else {
-            let when = self.keyspace.handle.core.rules.now().saturating_add(self.lifetime_ms);
+            let when = core.rules.now().saturating_add(self.lifetime_ms);
             self.expiring.clear();
             self.expiring.extend_from_slice(&when.to_le_bytes());
             self.expiring.extend_from_slice(value);
             (ValueKind::PutExpiring, self.expiring.as_slice())
         };
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
+        let table = match &mut self.open {
+            Some(table) => table,
             none => none.insert(begin_table(&self.keyspace)?),
         };
         // The sequence number is given to the whole table when it is added.
-        let mut record = (Trailer::new(0, kind), stored);
-        if stored.len() >= writer.separated_from {
-            let context = self.keyspace.handle.core.output_context();
-            record = self.separator.separate(&context, record.0, record.1)?;
-        }
-        writer.table.add(full, record.0, record.1)?;
+        table.add(&context, &mut self.separator, (full, Trailer::new(0, kind), stored))?;
         self.last.clear();
         self.last.extend_from_slice(full);
         self.records += 1;
-        Ok(())
-    }
-
-    fn end_table(&mut self) -> Result<()> {
-        if let Some(Writer { table, pending, .. }) = self.writer.take() {
-            self.finished.push(NewTable::new(table.finish()?, pending));
-        }
         Ok(())
     }
 
@@ -186,11 +168,10 @@ impl Ingest {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        self.end_table()?;
-        let values = self.separator.finish()?;
-        if let Some(first) = self.finished.first_mut() {
-            first.keep(values);
+        if let Some(table) = self.open.take() {
+            self.finished.push(table.finish()?);
         }
+        self.separator.finish(&mut self.finished)?;
         let mut info = IngestInfo {
             records: self.records,
             tables: self.finished.len() as u64,
@@ -226,16 +207,10 @@ impl Ingest {
     }
 }
 
-fn begin_table(keyspace: &Keyspace) -> Result<Writer> {
+fn begin_table(keyspace: &Keyspace) -> Result<OpenTable> {
     keyspace.handle.check_open()?;
-    let core = &keyspace.handle.core;
-    let Some(descriptor) = core.versions.keyspace(keyspace.id()) else {
-        return Err(dropped());
-    };
-    let pending = core.versions.new_table();
-    let options = TableOptions::from(&descriptor);
-    let table = TableWriter::create(&core.env, pending.number(), options)?;
-    Ok(Writer { table, pending, separated_from: descriptor.options.separated_from() })
+    let context = keyspace.handle.core.output_context();
+    OpenTable::begin(&context, keyspace.id())?.ok_or_else(dropped)
 }
 
 /// An ingest adds rows without their index entries.
@@ -255,8 +230,8 @@ fn dropped() -> Error {
 impl Drop for Ingest {
     fn drop(&mut self) {
         let env = &self.keyspace.handle.core.env;
-        if let Some(writer) = self.writer.take() {
-            writer.table.abandon();
+        if let Some(table) = self.open.take() {
+            table.abandon();
         }
         for table in &self.finished {
             remove(env, table);

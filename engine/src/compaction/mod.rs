@@ -6,7 +6,7 @@
 //! * [`space`] has level 0 merged when it wastes much space and writers pause.
 //! * [`job`] carries a plan out: merges its inputs, in parallel over disjoint key ranges where that pays, into new tables.
 //! * [`retention`] is the rule by which flushes and compactions drop versions that no reader can see any more.
-//! * [`output`] cuts the merged records into tables; [`separate`] moves large values out of them.
+//! * [`output`] cuts the merged records into tables; each is an [`open_table`] first, and [`separate`] moves large values out of it.
 //! * [`precedence`] has compactions pause beside a flush where processors are few.
 //! * [`rate_limiter`] bounds what compactions write per second.
 //! * [`background`] owns the threads: one for the log, one for flushes, the rest for compactions.
@@ -18,6 +18,7 @@
 pub(crate) mod background;
 pub(crate) mod flush;
 pub(crate) mod job;
+pub(crate) mod open_table;
 pub(crate) mod output;
 pub(crate) mod picker;
 pub(crate) mod plan;

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::compaction::open_table::OpenTable;
 use crate::compaction::rate_limiter::RateLimiter;
 use crate::compaction::separate::Separator;
 use crate::error::Result;
@@ -13,7 +14,7 @@ use crate::file_name::{FileName, FileNumber};
 use crate::key::{KeyspaceId, Trailer, ValueKind};
 use crate::manifest::{PendingFile, TableHandle, VersionSet};
 use crate::range_tombstones::RangeTombstones;
-use crate::sstable::{TableEnv, TableMeta, TableOptions, TableWriter};
+use crate::sstable::{TableEnv, TableMeta};
 
 /// An output table may overlap this many times its own size one level further down: later compactions of it stay small.
 const GRANDPARENT_OVERLAP_FACTOR: u64 = 10;
@@ -34,7 +35,7 @@ impl NewTable {
     }
 
     /// Makes the value files of its output its own, until a version has the table.
-    pub(crate) fn keep(&mut self, values: Vec<NewValues>) {
+    pub(super) fn keep(&mut self, values: Vec<NewValues>) {
         self.values = values;
     }
 
@@ -51,7 +52,7 @@ impl NewTable {
 
 /// A value file that is written and that no version points to yet.
 #[derive(Debug)]
-pub(crate) struct NewValues {
+pub(super) struct NewValues {
     pub(super) file_bytes: u64,
     pub(super) pending: PendingFile,
 }
@@ -69,7 +70,7 @@ pub(crate) struct OutputContext<'a> {
 impl OutputContext<'_> {
     /// True if a record of this kind may have to move, whatever its length.
     #[inline]
-    fn may_move(&self, trailer: Trailer) -> bool {
+    pub(super) fn may_move(&self, trailer: Trailer) -> bool {
         trailer.kind() == Some(ValueKind::ValuePointer) && !self.moving.is_empty()
     }
 }
@@ -85,20 +86,12 @@ pub(crate) struct Output<'a> {
     overlapped: u64,
     /// Where the next table's part of the range begins; `None` is the range's own beginning.
     from: Option<Vec<u8>>,
-    writer: Option<Writer>,
+    open: Option<OpenTable>,
     finished: Vec<NewTable>,
     accounted: u64,
     separator: Separator,
     /// A keyspace that was dropped: its records go nowhere.
     dropped: Option<KeyspaceId>,
-}
-
-struct Writer {
-    table: TableWriter,
-    pending: PendingFile,
-    keyspace: KeyspaceId,
-    /// Values from this length on are separated.
-    separated_from: usize,
 }
 
 impl<'a> Output<'a> {
@@ -116,7 +109,7 @@ impl<'a> Output<'a> {
             grandparent: 0,
             overlapped: 0,
             from,
-            writer: None,
+            open: None,
             finished: Vec::new(),
             accounted: 0,
             separator: Separator::new(context.env),
@@ -130,22 +123,17 @@ impl<'a> Output<'a> {
         if self.must_cut(key) {
             self.cut(Some(key))?;
         }
-        if self.writer.is_none() {
+        if self.open.is_none() {
             let keyspace = KeyspaceId::of(key).unwrap_or(KeyspaceId::DEFAULT);
             // Keyspaces in front of this one that have nothing but tombstones.
             self.tombstones_only(Some(&keyspace.prefix()))?;
             if self.dropped != Some(keyspace) {
-                self.writer = self.start(keyspace)?;
+                self.open = self.start(keyspace)?;
             }
         }
-        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
-        if value.len() >= writer.separated_from || self.context.may_move(trailer) {
-            let (trailer, value) = self.separator.separate(self.context, trailer, value)?;
-            writer.table.add(key, trailer, value)?;
-        } else {
-            writer.table.add(key, trailer, value)?;
-        }
-        let written = writer.table.estimated_bytes();
+        let Some(table) = self.open.as_mut() else { return Ok(()) };
+        table.add(self.context, &mut self.separator, (key, trailer, value))?;
+        let written = table.writer.estimated_bytes();
         if written >= self.accounted + (256 << 10) {
             self.spend(written);
         }
@@ -162,14 +150,14 @@ impl<'a> Output<'a> {
     /// Whether the open table must end before `key`.
     #[inline]
     fn must_cut(&mut self, key: &[u8]) -> bool {
-        let Some(writer) = &self.writer else { return false };
-        let full = writer.table.estimated_bytes() >= self.context.table_bytes;
+        let Some(table) = &self.open else { return false };
+        let full = table.is_full(self.context);
         let passed_grandparent = self
             .grandparents
             .get(self.grandparent)
             .is_some_and(|grandparent| grandparent.meta.ends_before(key));
         if !full && !passed_grandparent {
-            return KeyspaceId::of(key) != Some(writer.keyspace);
+            return KeyspaceId::of(key) != Some(table.keyspace);
         }
         while let Some(grandparent) = self.grandparents.get(self.grandparent)
             && grandparent.meta.ends_before(key)
@@ -178,44 +166,39 @@ impl<'a> Output<'a> {
             self.grandparent += 1;
         }
         let wide = self.overlapped > GRANDPARENT_OVERLAP_FACTOR * self.context.table_bytes;
-        (full || wide || KeyspaceId::of(key) != Some(writer.keyspace))
-            && writer.table.last_key() != key
+        (full || wide || KeyspaceId::of(key) != Some(table.keyspace))
+            && table.writer.last_key() != key
     }
 
     /// Begins a table; `None` if the keyspace was dropped.
-    fn start(&mut self, keyspace: KeyspaceId) -> Result<Option<Writer>> {
-        let Some(descriptor) = self.context.versions.keyspace(keyspace) else {
+    fn start(&mut self, keyspace: KeyspaceId) -> Result<Option<OpenTable>> {
+        let table = OpenTable::begin(self.context, keyspace)?;
+        if table.is_none() {
             self.dropped = Some(keyspace);
-            return Ok(None);
-        };
-        let pending = self.context.versions.new_table();
-        let options = TableOptions::from(&descriptor);
-        let table = TableWriter::create(self.context.env, pending.number(), options)?;
-        let separated_from = descriptor.options.separated_from();
-        Ok(Some(Writer { table, pending, keyspace, separated_from }))
+        }
+        Ok(table)
     }
 
     /// Ends the open table in front of `next`, or at the end of the range.
     fn cut(&mut self, next: Option<&[u8]>) -> Result<()> {
-        let Some(writer) = self.writer.take() else { return Ok(()) };
-        let keyspace_end = KeyspaceId(writer.keyspace.0.saturating_add(1)).prefix().to_vec();
+        let Some(table) = self.open.take() else { return Ok(()) };
+        let keyspace_end = KeyspaceId(table.keyspace.0.saturating_add(1)).prefix().to_vec();
         let to = match next {
             Some(next) if next < keyspace_end.as_slice() => next.to_vec(),
             _ => keyspace_end,
         };
-        self.finish(writer, to)
+        self.finish(table, to)
     }
 
-    fn finish(&mut self, mut writer: Writer, to: Vec<u8>) -> Result<()> {
+    fn finish(&mut self, mut table: OpenTable, to: Vec<u8>) -> Result<()> {
         let part = self.tombstones.clipped(self.from.as_deref(), Some(&to));
-        writer.table.add_range_tombstones(&part);
-        let meta = writer.table.finish()?;
-        self.spend(meta.file_bytes);
+        table.writer.add_range_tombstones(&part);
+        let table = table.finish()?;
+        self.spend(table.meta.file_bytes);
         self.accounted = 0;
         self.overlapped = 0;
         self.from = Some(to);
-        let values = Vec::new();
-        self.finished.push(NewTable { meta, _pending: writer.pending, values });
+        self.finished.push(table);
         Ok(())
     }
 
@@ -230,7 +213,7 @@ impl<'a> Output<'a> {
             };
             let end = KeyspaceId(keyspace.0.saturating_add(1)).prefix().to_vec();
             match self.start(keyspace)? {
-                Some(writer) => self.finish(writer, end)?,
+                Some(table) => self.finish(table, end)?,
                 None => self.from = Some(end),
             }
         }
@@ -241,10 +224,7 @@ impl<'a> Output<'a> {
         // The tombstones were clipped to the range already, so its end need not be repeated here.
         self.cut(None)?;
         self.tombstones_only(to)?;
-        let values = self.separator.finish()?;
-        if let Some(first) = self.finished.first_mut() {
-            first.keep(values);
-        }
+        self.separator.finish(&mut self.finished)?;
         Ok(std::mem::take(&mut self.finished))
     }
 }
@@ -252,8 +232,8 @@ impl<'a> Output<'a> {
 impl Drop for Output<'_> {
     /// After an error: removes what was written.
     fn drop(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            writer.table.abandon();
+        if let Some(table) = self.open.take() {
+            table.abandon();
         }
         for table in &self.finished {
             remove(self.context.env, table);

@@ -122,8 +122,7 @@ pub(crate) fn pick<T>(input: PickerInput<'_, T>) -> Option<Plan<T>> {
 /// Bytes that merging level 0 away takes; `None` if readers would gain nothing.
 pub(crate) fn level0_merge_bytes<T>(version: &Version<T>, options: &Options) -> Option<u64> {
     let base_level = LevelTargets::of(version, options).base_level;
-    let level0: u64 = version.l0().iter().map(|run| run.bytes()).sum();
-    is_worth_merging(version).then(|| level0 + version.level_bytes(base_level))
+    is_worth_merging(version).then(|| version.level_bytes(0) + version.level_bytes(base_level))
 }
 
 /// Whether level 0 holds more than one run with all levels would.

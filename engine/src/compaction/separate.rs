@@ -1,6 +1,6 @@
 //! Moves large values out of the records that an output writes, into value files.
 
-use crate::compaction::output::{NewValues, OutputContext, remove_file};
+use crate::compaction::output::{NewTable, NewValues, OutputContext, remove_file};
 use crate::error::Result;
 use crate::file_name::FileName;
 use crate::key::{Trailer, ValueKind};
@@ -22,7 +22,7 @@ impl Separator {
     }
 
     /// The record with a pointer instead of its value, or with another pointer if its value moves.
-    pub(crate) fn separate<'r>(
+    pub(super) fn separate<'r>(
         &'r mut self,
         context: &OutputContext<'_>,
         trailer: Trailer,
@@ -72,15 +72,18 @@ impl Separator {
         Ok(())
     }
 
-    /// Makes all value files durable. They belong to whoever asked from then on.
-    pub(crate) fn finish(&mut self) -> Result<Vec<NewValues>> {
+    /// Makes all value files durable. They belong to the first of the finished tables from then on; without any, they go.
+    pub(crate) fn finish(&mut self, tables: &mut [NewTable]) -> Result<()> {
         self.end_file()?;
-        Ok(std::mem::take(&mut self.finished))
+        if let Some(first) = tables.first_mut() {
+            first.keep(std::mem::take(&mut self.finished));
+        }
+        Ok(())
     }
 }
 
 impl Drop for Separator {
-    /// After an error: removes what was written.
+    /// Removes what no table has.
     fn drop(&mut self) {
         for values in &self.finished {
             remove_file(&self.env, FileName::Values(values.pending.number()));

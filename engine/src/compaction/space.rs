@@ -18,7 +18,7 @@ use crate::manifest::Version;
 const SHARE: u64 = 2;
 
 /// A pause has to be this many times as long as the merge takes.
-const PAUSE_FACTOR: u64 = 10;
+const PAUSE_FACTOR: u32 = 10;
 
 /// Where nothing lies below, one of so many writes must have replaced a record of the same memtable to say that there are old versions.
 const WRITES_PER_REPLACED: u64 = 16;
@@ -30,7 +30,7 @@ pub(super) fn is_due<T>(version: &Version<T>, quiet: Duration) -> bool {
 
 /// How long it has to be quiet for a merge of so many bytes.
 fn pause(bytes: u64) -> Duration {
-    Duration::from_micros(bytes / MERGED_BYTES_A_MICRO).saturating_mul(PAUSE_FACTOR as u32)
+    Duration::from_micros(bytes / MERGED_BYTES_A_MICRO).saturating_mul(PAUSE_FACTOR)
 }
 
 /// The bytes that merging level 0 away takes, if it holds much for what lies below.

@@ -25,15 +25,13 @@ use super::properties::{Properties, decode_properties};
 use super::residency::Residency;
 use super::stream::TableStream;
 use super::tombstones::decode_tombstones;
+use super::writer::PAGE_BYTES;
 use crate::error::{Error, Result};
 use crate::file_name::FileName;
 use crate::index::FilterKeys;
 use crate::key::{Sequence, Trailer, compare_internal, hash_key};
 use crate::range_tombstones::RangeTombstones;
 use crate::values::{ValueFile, ValueFiles};
-
-/// A block within one page is read in with one request whoever asks for it.
-const PAGE_BYTES: u64 = 4096;
 
 /// What all tables of a database share.
 #[derive(Debug, Clone)]
@@ -472,9 +470,11 @@ impl Debug for Table {
     }
 }
 
+/// A block within one page is read in with one request whoever asks for it.
 #[inline]
 fn lies_across_pages(place: Place) -> bool {
-    place.offset / PAGE_BYTES != place.end.saturating_sub(1) / PAGE_BYTES
+    const PAGE: u64 = PAGE_BYTES as u64;
+    place.offset / PAGE != place.end.saturating_sub(1) / PAGE
 }
 
 /// The payload of a block that is never compressed.

@@ -29,7 +29,7 @@ use crate::range_tombstones::RangeTombstones;
 use crate::values::{Pointer, ValueShare};
 
 /// Uncompressed blocks end at multiples of this where that costs little: a block in one page costs one page to read.
-const PAGE_BYTES: usize = 4096;
+pub(super) const PAGE_BYTES: usize = 4096;
 
 /// A block that misses the end of a page by less than one part in so many is padded to it.
 const PADDING_SHARE: usize = 16;
