@@ -12,6 +12,7 @@ use crate::compaction::background::CompactionState;
 use crate::compaction::precedence::Precedence;
 use crate::compaction::rate_limiter::RateLimiter;
 use crate::compaction::read_cost::ReadCost;
+use crate::error::Result;
 use crate::index::registry::Indexes;
 use crate::key::Sequence;
 use crate::kinds::Rules;
@@ -83,6 +84,17 @@ impl Core {
     /// Registers a snapshot of what is visible now.
     pub(crate) fn snapshot(&self) -> SnapshotGuard {
         self.snapshots.register(|| self.pipeline.visible())
+    }
+
+    /// The one rule for changes of the manifest that failed: if nobody knows whether one is in force, all later writes are refused. They
+    /// would belong to one state or the other: go into a keyspace that may be gone, take the sequence number of an ingest that may be
+    /// there. Only reopening can tell. A full disk leaves the manifest as it was.
+    pub(crate) fn recorded<R>(&self, changed: Result<R>) -> Result<R> {
+        changed.inspect_err(|_| {
+            if let Some(failure) = self.versions.failure() {
+                self.pipeline.fail(failure.context("cannot record a change of tables"));
+            }
+        })
     }
 }
 

@@ -205,8 +205,9 @@ impl Database {
         self.handle().check_open()?;
         let mut known = self.handle().known_keyspaces();
         self.handle().core.rules.operator_of(&options)?;
-        let created = self.handle().core.versions.create_keyspace(name, options)?;
-        self.handle().core.rules.learn(&created);
+        let core = &self.handle().core;
+        let created = core.recorded(core.versions.create_keyspace(name, options))?;
+        core.rules.learn(&created);
         Ok(self.known_keyspace(&mut known, created.id, name))
     }
 

@@ -79,7 +79,8 @@ impl Database {
             sequence: snapshot.sequence(),
             created: Duration::from_millis(created),
         };
-        core.versions.name_snapshot(&named, || core.snapshots.add_named(named.clone()))?;
+        let publish = || core.snapshots.add_named(named.clone());
+        core.recorded(core.versions.name_snapshot(&named, publish))?;
         Ok(snapshot)
     }
 
@@ -103,7 +104,7 @@ impl Database {
         let handle = self.handle();
         handle.check_writable()?;
         let core = &handle.core;
-        core.versions.drop_snapshot(name, || core.snapshots.remove_named(name))
+        core.recorded(core.versions.drop_snapshot(name, || core.snapshots.remove_named(name)))
     }
 
     /// All named snapshots, by name.

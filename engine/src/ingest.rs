@@ -13,14 +13,13 @@
 use crate::batch::{check_key, check_value};
 use crate::commit::recent::Footprint;
 use crate::compaction::open_table::OpenTable;
-use crate::compaction::output::{NewTable, remove};
+use crate::compaction::output::NewTable;
 use crate::compaction::separate::Separator;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyspaceId, Trailer, ValueKind};
 use crate::keyspace::{FullKey, Keyspace};
 use crate::kinds::expiry::Millis;
-use crate::sstable::Table;
 
 /// What an ingest has added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,8 +161,8 @@ impl Ingest {
     /// Makes everything durable and visible, as one commit.
     ///
     /// # Errors
-    /// The first error of [`put`](Self::put); `KeyspaceNotFound` if the keyspace was dropped meanwhile; `Closed`; `Poisoned` if the change
-    /// of tables cannot be recorded, which also refuses later writes; errors of flushing.
+    /// The first error of [`put`](Self::put); `KeyspaceNotFound` if the keyspace was dropped meanwhile; `Closed`; `DiskFull`, after which
+    /// the same ingest may be tried again; errors of flushing; I/O errors of recording the change of tables, which also refuse later writes.
     pub fn finish(mut self) -> Result<IngestInfo> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
@@ -182,10 +181,7 @@ impl Ingest {
             return Ok(info);
         }
         let core = std::sync::Arc::clone(&self.keyspace.handle.core);
-        core.env.fs.sync_dir(&core.directory)?;
-        let opened: Result<Vec<_>> =
-            self.finished.iter().map(|new| Table::open(&core.env, &new.meta)).collect();
-        let opened = opened?;
+        let opened = core.open_new(&self.finished)?;
         // Most of what is in memory, while writers go on.
         self.keyspace.handle.flush()?;
         let ranges = self.finished.iter().map(|table| {
@@ -199,9 +195,10 @@ impl Ingest {
             }
             // Indexes are created under the same lock.
             check_no_index(&core, self.keyspace.id())?;
-            // From here on nobody knows whether the manifest names the files, so they stay.
-            let tables = std::mem::take(&mut self.finished);
-            core.install_ingested(tables, opened, sequence, log_end)
+            core.install_ingested(&self.finished, opened, sequence, log_end)?;
+            // They are part of the database now.
+            self.finished.clear();
+            Ok(())
         })?;
         Ok(info)
     }
@@ -229,13 +226,10 @@ fn dropped() -> Error {
 
 impl Drop for Ingest {
     fn drop(&mut self) {
-        let env = &self.keyspace.handle.core.env;
         if let Some(table) = self.open.take() {
             table.abandon();
         }
-        for table in &self.finished {
-            remove(env, table);
-        }
+        self.keyspace.handle.core.discard(&self.finished);
     }
 }
 

@@ -5,8 +5,8 @@
 //! and when there is none, sleep until [`Signals`](crate::core::Signals) says that something has changed.
 //!
 //! Failures: a flush or compaction that cannot read or write a table (a full disk, a failing device, no file handles left) loses nothing:
-//! its inputs stay, it is tried again, and writers that would have to wait for it are told why. A manifest that nobody can vouch for
-//! poisons the pipeline.
+//! its inputs stay, what it wrote is removed, it is tried again, and writers that would have to wait for it are told why. A manifest that
+//! nobody can vouch for poisons the pipeline; one that is only full is as it was (see [`Core::recorded`]).
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::commit::stall::Pressure;
 use crate::compaction::flush::write_tables;
 use crate::compaction::job::{self, JobContext};
-use crate::compaction::output::{NewTable, OutputContext};
+use crate::compaction::output::{self, NewTable, OutputContext};
 use crate::compaction::picker::{
     Bounds, Cursors, PickerInput, RangePick, Rewrite, level0_merge_bytes, pick, pick_range,
 };
@@ -411,20 +411,31 @@ impl Core {
         tables: &[NewTable],
         flushed: Option<&Arc<FrozenMemtable>>,
     ) -> Result<()> {
+        edit.added = tables.iter().map(|new| (level, new.meta.clone())).collect();
+        let installed = self.open_new(tables).and_then(|opened| self.apply(edit, opened, flushed));
+        installed.inspect_err(|_| self.discard(tables))
+    }
+
+    /// Makes the names of new tables durable, and opens them.
+    pub(crate) fn open_new(&self, tables: &[NewTable]) -> Result<Vec<Arc<Table>>> {
         if !tables.is_empty() {
             self.env.fs.sync_dir(&self.directory)?;
         }
-        let opened: Result<Vec<_>> =
-            tables.iter().map(|new| Table::open(&self.env, &new.meta)).collect();
-        edit.added = tables.iter().map(|new| (level, new.meta.clone())).collect();
-        self.apply(edit, opened?, flushed)
+        tables.iter().map(|new| Table::open(&self.env, &new.meta)).collect()
+    }
+
+    /// Removes the files of tables that have not become part of the database. They stay if the manifest may name them.
+    pub(crate) fn discard(&self, tables: &[NewTable]) {
+        if self.versions.failure().is_none() {
+            tables.iter().for_each(|table| output::remove(&self.env, table));
+        }
     }
 
     /// Makes the tables of an ingest part of the database, with `sequence` for all of their records, each in the lowest level that fits.
     /// Nothing is in memory, and nothing in the log below `log_end` is needed.
     pub(crate) fn install_ingested(
         &self,
-        tables: Vec<NewTable>,
+        tables: &[NewTable],
         mut opened: Vec<Arc<Table>>,
         sequence: Sequence,
         log_end: Lsn,
@@ -439,7 +450,7 @@ impl Core {
             largest_sequence: sequence,
             ..meta.clone()
         };
-        let levels = self.reserve_levels(&tables);
+        let levels = self.reserve_levels(tables);
         let metas = tables.iter().map(|new| given(&new.meta));
         let edit = VersionEdit {
             added: levels.into_iter().zip(metas).collect(),
@@ -452,10 +463,7 @@ impl Core {
         tables.iter().for_each(|new| state.running.release(new.meta.number));
         drop(state);
         self.signals.wake();
-        result.inspect_err(|error| {
-            // Whether the edit is in force decides which sequence number the log goes on with. Only reopening can tell.
-            self.pipeline.fail(error.clone().context("cannot record an ingest"));
-        })?;
+        result?;
         let bytes = tables.iter().map(NewTable::bytes_written).sum();
         self.counters.ingest_bytes_written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
@@ -482,14 +490,8 @@ impl Core {
         new_tables: Vec<Arc<Table>>,
         flushed: Option<&Arc<FrozenMemtable>>,
     ) -> Result<()> {
-        self.versions
-            .apply_then(edit, new_tables, |version| self.publish(version, flushed))
-            .inspect_err(|error| {
-                // A full disk leaves the manifest in force as it was, and the next edit replaces it.
-                if error.kind() != ErrorKind::DiskFull {
-                    self.pipeline.fail(error.clone().context("cannot record a change of tables"));
-                }
-            })?;
+        let publish = |version: &Arc<Version>| self.publish(version, flushed);
+        self.recorded(self.versions.apply_then(edit, new_tables, publish))?;
         self.views.collect();
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::index::registry::IndexState;
 use crate::key::KeyspaceId;
 use crate::keyspace::Keyspace;
 use crate::limits::LEVELS;
+use crate::manifest::Version;
 
 /// What there is to know about an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,7 +182,7 @@ impl Handle {
         let _definitions = indexes.lock_definitions();
         // Rows that are on their way without entries must be noticed by whoever reads the rows before them.
         self.core.pipeline.keep_footprints();
-        let created = self.core.versions.create_index(name, definition)?;
+        let created = self.core.recorded(self.core.versions.create_index(name, definition))?;
         let index = IndexState::new(&created, &indexes.extractors).map(Arc::new);
         let index = index.ok_or_else(|| Error::internal("a new index is none"))?;
         self.core.pipeline.change_indexes(|| indexes.replace(|all| all.push(Arc::clone(&index))));
@@ -204,7 +205,8 @@ impl Handle {
     /// Drops a keyspace, hidden or not, with its indexes. The caller holds the lock of definitions.
     pub(crate) fn drop_with_indexes(&self, id: KeyspaceId) -> Result<()> {
         let core = &self.core;
-        core.versions.drop_keyspace(id, |version| core.publish(version, None))?;
+        let publish = |version: &Arc<Version>| core.publish(version, None);
+        core.recorded(core.versions.drop_keyspace(id, publish))?;
         let goes = |index: &IndexState| index.id() == id || index.definition.keyspace == id;
         let registry = core.indexes.registry();
         let mut gone = registry.all().filter(|index| goes(index)).peekable();

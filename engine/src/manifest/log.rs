@@ -1,7 +1,8 @@
 //! The manifest file and `CURRENT`, written: nothing is reported as done before it is durable.
 //!
 //! After an error nobody knows how much of the last record is in the file, so a [`ManifestWriter`] refuses everything after its first
-//! failure. (A *new* manifest may take its place: it repeats everything, so it does not depend on what the old file holds.)
+//! failure. A full device is the exception: cutting the file back takes no space, and once that is durable it is known that the record
+//! is not in it. So an error of kind `DiskFull` says that the edit is not in force, now and after a crash.
 //!
 //! ```text
 //! MANIFEST = header | record*
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use rustlite_io::{File, FileSystem};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::{FileName, FileNumber};
 use crate::limits::MANIFEST_RECORD_BYTES_MAX;
 use crate::manifest::edit::VersionEdit;
@@ -129,25 +130,31 @@ impl ManifestWriter {
         Ok(Self { file, number, seed, bytes: content.len() as u64, snapshot_bytes, failure: None })
     }
 
-    /// Appends one edit; it is durable on return. After an error every later call fails.
+    /// Appends one edit; it is durable on return. After `DiskFull` it is not in the file, and the next edit may be tried; after any
+    /// other error nobody knows, and every later call fails.
     pub(crate) fn append(&mut self, edit: &VersionEdit) -> Result<()> {
         if let Some(first) = &self.failure {
             return Err(Error::poisoned(first));
         }
         let mut record = Vec::new();
-        put_record(&mut record, self.seed, self.bytes, edit)?;
+        put_record(&mut record, self.seed, self.bytes, edit).map_err(|error| self.fail(error))?;
         let written = self.file.write_all_at(self.bytes, &record);
-        match written.and_then(|()| self.file.sync_data()) {
-            Ok(()) => {
-                self.bytes += record.len() as u64;
-                Ok(())
-            }
-            Err(error) => {
-                let error = Error::from(error).context("cannot record a change of the tables");
-                self.failure = Some(error.clone());
-                Err(error)
-            }
+        let Err(error) = written.and_then(|()| self.file.sync_data()) else {
+            self.bytes += record.len() as u64;
+            return Ok(());
+        };
+        let is_cut_off = error.is_disk_full() && self.cut_off();
+        let error = Error::from(error).context("cannot record a change of the tables");
+        Err(if is_cut_off { error } else { self.fail(error) })
+    }
+
+    /// Takes what may be there of a record that did not fit out of the file. False if nobody knows whether that has succeeded.
+    fn cut_off(&self) -> bool {
+        let cut = self.file.set_len(self.bytes).and_then(|()| self.file.sync_data());
+        if let Err(error) = &cut {
+            tracing::error!(%error, "a record that did not fit could not be cut off the manifest");
         }
+        cut.is_ok()
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -159,9 +166,11 @@ impl ManifestWriter {
         self.failure.as_ref()
     }
 
-    /// Refuses everything from now on, because of `error`.
-    pub(crate) fn fail(&mut self, error: &Error) {
-        self.failure.get_or_insert_with(|| error.clone());
+    /// Refuses everything from now on, because of `error`. Gives what the caller is told: never `DiskFull`, which would promise that
+    /// writes go on when there is space.
+    pub(super) fn fail(&mut self, error: Error) -> Error {
+        let first = self.failure.get_or_insert_with(|| error.clone());
+        if error.kind() == ErrorKind::DiskFull { Error::poisoned(first) } else { error }
     }
 
     /// True if the edits have outgrown the snapshot, so that a new manifest would be much shorter.

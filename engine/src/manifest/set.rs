@@ -3,9 +3,9 @@
 //! [`VersionSet::apply`] checks an edit against what is there, makes it durable in the manifest, and only then lets anybody see it.
 //! Edits are applied one at a time; reading what is current never waits for the disk.
 //!
-//! A failed append leaves the manifest file in an unknown state, so nothing is appended to it again. If the device was full, the
-//! next edit tries to put a new manifest in its place, which repeats the state before the failed edit and does not depend on the
-//! old file; after any other failure the set stays read-only until the database is reopened.
+//! An edit for which the device has no room is cut off the manifest again: it is answered with `DiskFull`, changes nothing, and the next
+//! one may be tried. Any other failed append leaves the manifest in an unknown state; the set stays read-only until the database is
+//! reopened, and [`VersionSet::failure`] says why, so that no write is accepted whose fate would depend on that state.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -202,7 +202,7 @@ impl<T> VersionSet<T> {
     /// change their level.
     ///
     /// Tables of keyspaces that were dropped meanwhile are left out, and their files removed. After an error the files of the added
-    /// tables must stay where they are: nobody knows whether the manifest names them.
+    /// tables can be removed, unless there is a [`failure`](Self::failure): then nobody knows whether the manifest names them.
     pub(crate) fn apply(
         &self,
         edit: VersionEdit,
@@ -336,9 +336,13 @@ impl<T> VersionSet<T> {
             let current = self.lock_current();
             (Arc::clone(&current.version), current.facts.clone())
         };
-        facts.apply(&edit).map_err(Error::internal)?;
-        let mut change = Change::new(&version, &facts, edit, new_tables, &self.files)?;
-        let next = version.with_changes(&change.removed, change.added).map_err(Error::internal)?;
+        // An edit that does not fit is a bug: what else in memory is wrong, nobody knows.
+        let mut misfit = |error| writer.fail(error);
+        facts.apply(&edit).map_err(Error::internal).map_err(&mut misfit)?;
+        let change = Change::new(&version, &facts, edit, new_tables, &self.files);
+        let mut change = change.map_err(&mut misfit)?;
+        let next = version.with_changes(&change.removed, change.added);
+        let next = next.map_err(Error::internal).map_err(&mut misfit)?;
         if change.edit == VersionEdit::default() {
             self.let_go(&change.gone, &next);
             return Ok(version);
@@ -364,15 +368,9 @@ impl<T> VersionSet<T> {
         self.files.condemn_values(values_left_behind(gone, next));
     }
 
-    /// Puts a new manifest in place of one that has grown long, or that the full device left unusable.
+    /// Puts a new manifest in place of one that has grown long.
     fn make_room(&self, writer: &mut ManifestWriter) -> Result<()> {
-        let full = match writer.failure() {
-            Some(failure) if failure.kind() != ErrorKind::DiskFull => {
-                return Err(Error::poisoned(failure));
-            }
-            failure => failure.is_some(),
-        };
-        if !full && !writer.should_roll_over() {
+        if !writer.should_roll_over() {
             return Ok(());
         }
         match self.new_manifest(self.new_file_number()) {
@@ -382,18 +380,11 @@ impl<T> VersionSet<T> {
                 Ok(())
             }
             // The manifest in force is still good: it only stays longer than it should be.
-            Err(SwitchError::Unchanged(error)) if !full => {
+            Err(SwitchError::Unchanged(error)) => {
                 tracing::warn!(%error, "the manifest could not be replaced by a shorter one");
                 Ok(())
             }
-            Err(error) => {
-                let unknown = matches!(error, SwitchError::Unknown(_));
-                let error = Error::from(error);
-                if unknown {
-                    writer.fail(&error);
-                }
-                Err(error)
-            }
+            Err(error) => Err(writer.fail(error.into())),
         }
     }
 
@@ -450,6 +441,14 @@ impl<T> VersionSet<T> {
             }
         }
         Ok(orphans)
+    }
+
+    /// Why nobody can say what is in the manifest, if that has happened: nothing is written to it again.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        match self.writer() {
+            Ok(writer) => writer.as_ref().and_then(|writer| writer.failure().cloned()),
+            Err(panic) => Some(panic),
+        }
     }
 
     pub(super) fn writer(&self) -> Result<MutexGuard<'_, Option<ManifestWriter>>> {

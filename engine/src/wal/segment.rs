@@ -349,16 +349,31 @@ impl SegmentPool {
     fn make(&self, origin: &Origin, lane: &mut Box<dyn LogLane>) -> Result<Segment> {
         let number = self.registry.new_number();
         let path = FileName::Log(number).path(&self.directory);
+        let made = self.make_at(&path, number, origin, lane);
+        made.inspect_err(|error| {
+            // The manifest does not name it, and space is what is wanted. After any other error nobody knows, and the file stays.
+            if error.kind() == ErrorKind::DiskFull {
+                let _ = self.file_system.remove(&path);
+            }
+        })
+    }
+
+    fn make_at(
+        &self,
+        path: &Path,
+        number: FileNumber,
+        origin: &Origin,
+        lane: &mut Box<dyn LogLane>,
+    ) -> Result<Segment> {
         let file = match *origin {
             Origin::Recycled(old) => {
-                self.file_system.rename(&FileName::SpareLog(old).path(&self.directory), &path)?;
-                self.device.open_segment(&path)?
+                self.file_system.rename(&FileName::SpareLog(old).path(&self.directory), path)?;
+                self.device.open_segment(path)?
             }
-            Origin::Fresh(bytes) => self.create(&path, bytes)?,
+            Origin::Fresh(bytes) => self.create(path, bytes)?,
         };
         self.write_header(lane, &file, number)?;
         self.file_system.sync_dir(&self.directory)?;
-        // Should this fail, the file stays: nobody knows whether the manifest names it.
         self.registry.add(number)?;
         if self.mostly_stores {
             file.prepare_stores(file.block_size() as u64);

@@ -1,6 +1,5 @@
 //! Bulk ingest: one commit of many records, whatever happens around it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -8,12 +7,12 @@ use rustlite_engine::{
     Database, Durability, ErrorKind, IndexSource, IndexType, IngestInfo, IsolationLevel,
     KeyspaceOptions, Options, TransactionOptions,
 };
-use rustlite_io::{CrashPlan, FaultRule, SimFileSystem};
+use rustlite_io::{CrashPlan, FaultRule};
 
 use crate::oracle::{Oracle, Write, default_space};
 use crate::support::{
-    Deadline, Files, Random, Table, budget, dump, machine, open, random_plan, seed, small_options,
-    with,
+    Deadline, Files, Random, Table, budget, dump, machine, no_file_is_left, open, random_plan,
+    seed, small_options, with,
 };
 use crate::workload::Runner;
 
@@ -81,21 +80,6 @@ fn at_every_crash_all_of_an_ingest_is_there_or_nothing() {
         drop(db);
         let db = open(&after, small_options()).unwrap();
         oracle.check(&db, true).unwrap_or_else(|problem| panic!("{story}, again: {problem}"));
-    }
-}
-
-/// Waits until the directory holds exactly the tables of the version.
-fn no_file_is_left(db: &Database, sim: &Arc<SimFileSystem>, story: &str) {
-    let patience = Deadline::after(Duration::from_secs(10));
-    loop {
-        db.wait_for_compactions().unwrap();
-        let named: usize = db.stats().unwrap().levels.iter().map(|level| level.tables).sum();
-        let files = Files::of(sim).names("", ".sst").len();
-        if files == named {
-            return;
-        }
-        assert!(!patience.has_passed(), "{story}: {files} files for {named} tables");
-        crate::support::pause(Duration::from_millis(1));
     }
 }
 

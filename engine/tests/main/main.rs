@@ -14,6 +14,7 @@ mod crash_points;
 mod crash_threads;
 mod expiry;
 mod faults;
+mod full_disk;
 mod hermitage;
 mod history;
 mod index_build;

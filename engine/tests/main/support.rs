@@ -174,6 +174,25 @@ impl Files {
     }
 }
 
+/// Waits until the directory holds exactly the tables and value files of the version.
+pub(crate) fn no_file_is_left(db: &Database, sim: &Arc<SimFileSystem>, story: &str) {
+    let patience = Deadline::after(Duration::from_secs(10));
+    loop {
+        // One that failed is remembered until another succeeds, and none may be due.
+        let _ = db.wait_for_compactions();
+        let stats = db.stats().unwrap();
+        let tables: usize = stats.levels.iter().map(|level| level.tables).sum();
+        let named = (tables, stats.value_files);
+        let files = Files::of(sim);
+        let found = (files.names("", ".sst").len(), files.names("", ".val").len());
+        if found == named {
+            return;
+        }
+        assert!(!patience.has_passed(), "{story}: {found:?} tables and value files, not {named:?}");
+        pause(Duration::from_millis(1));
+    }
+}
+
 /// The path of a file of the simulated database.
 pub(crate) fn path(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(name)

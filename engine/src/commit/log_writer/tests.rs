@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustlite_io::{FileSystem, LogDeviceOptions, SimFileSystem};
 
 use super::{LogWriter, NewEntry, Placement};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::FileNumber;
 use crate::wal::Lsn;
 use crate::wal::entry::payload_hash;
@@ -16,15 +16,21 @@ use crate::wal::segment::{PoolConfig, SegmentPool, SegmentRegistry};
 const BLOCK: u64 = 4096;
 const SEGMENT: u64 = 256 << 10;
 
-/// Counts numbers, remembers nothing.
-struct Numbers(AtomicU64);
+/// Counts numbers, remembers nothing; with `full`, has no room for one more.
+struct Numbers {
+    next: AtomicU64,
+    full: AtomicBool,
+}
 
 impl SegmentRegistry for Numbers {
     fn new_number(&self) -> FileNumber {
-        self.0.fetch_add(1, Ordering::Relaxed)
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     fn add(&self, _: FileNumber) -> Result<()> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::DiskFull, "no room for a number"));
+        }
         Ok(())
     }
 
@@ -35,6 +41,7 @@ impl SegmentRegistry for Numbers {
 
 struct Fixture {
     sim: Arc<SimFileSystem>,
+    numbers: Arc<Numbers>,
     log: LogWriter,
     next: u64,
 }
@@ -48,6 +55,7 @@ impl Fixture {
         let options = LogDeviceOptions { lanes: lanes + 1, ..LogDeviceOptions::default() };
         let device = sim.log_device(options).unwrap();
         let mut all = device.lanes().unwrap();
+        let numbers = Arc::new(Numbers { next: AtomicU64::new(1), full: AtomicBool::new(false) });
         let pool = Arc::new(SegmentPool::new(PoolConfig {
             file_system,
             device,
@@ -55,13 +63,13 @@ impl Fixture {
             database_id: 9,
             segment_bytes: SEGMENT,
             log_bytes_max: 4 * SEGMENT,
-            registry: Arc::new(Numbers(AtomicU64::new(1))),
+            registry: Arc::<Numbers>::clone(&numbers),
             mostly_stores: false,
             lane: all.pop().unwrap(),
             largest_bytes: 0,
             spares: Vec::new(),
         }));
-        Self { sim, log: LogWriter::new(pool, all, 0, []), next: 0 }
+        Self { sim, numbers, log: LogWriter::new(pool, all, 0, []), next: 0 }
     }
 
     fn place_bytes(&mut self, sync: bool, len: usize) -> Result<Placement> {
@@ -89,6 +97,21 @@ impl Fixture {
         frame.wait().unwrap();
         self.log.frame_done(frame).0
     }
+}
+
+#[test]
+fn a_segment_that_cannot_be_recorded_on_a_full_disk_leaves_no_file() {
+    let mut fixture = Fixture::new(2);
+    let files = |fixture: &Fixture| fixture.sim.list(Path::new("/db")).unwrap();
+    fixture.place(false);
+    let before = files(&fixture);
+    fixture.numbers.full.store(true, Ordering::Relaxed);
+    let refused = (0..100).filter_map(|_| fixture.place_bytes(false, 40_000).err());
+    assert!(refused.map(|error| assert_eq!(error.kind(), ErrorKind::DiskFull)).count() > 10);
+    assert_eq!(files(&fixture), before);
+    fixture.numbers.full.store(false, Ordering::Relaxed);
+    fixture.place_bytes(false, 40_000).unwrap();
+    assert_eq!(files(&fixture).len(), before.len() + 1);
 }
 
 #[test]

@@ -252,20 +252,47 @@ fn after_a_failed_sync_nothing_is_written_until_reopening() {
 }
 
 #[test]
-fn edits_go_on_when_a_full_disk_has_space_again() {
-    let fs = new_file_system(7);
-    let set = create(&fs).unwrap();
-    add_table(&fs, &set, 1).unwrap();
-    fs.add_fault(FaultRule::parse("write MANIFEST-* sticky error=ENOSPC").unwrap());
-    for index in 2..5 {
-        assert_eq!(add_table(&fs, &set, index).unwrap_err().kind(), ErrorKind::DiskFull);
+fn an_edit_that_a_full_disk_has_no_room_for_is_not_there_after_any_crash_and_the_next_one_works() {
+    let mut random = Random::from_environment();
+    for (round, rule) in ["write", "short", "sync"].iter().cycle().take(60).enumerate() {
+        let fs = new_file_system(round as u64);
+        let set = create(&fs).unwrap();
+        add_table(&fs, &set, 1).unwrap();
+        let before = facts(&set);
+        fs.add_fault(FaultRule::parse(&format!("{rule} MANIFEST-* error=ENOSPC")).unwrap());
+        assert_eq!(add_table(&fs, &set, 2).unwrap_err().kind(), ErrorKind::DiskFull, "{rule}");
+        assert!(set.failure().is_none(), "{rule}");
+        assert_eq!(facts(&set), before, "{rule}");
+        let go_on = random.next().is_multiple_of(2);
+        if go_on {
+            add_table(&fs, &set, 3).unwrap();
+            let orphans = set.remove_orphans().unwrap();
+            assert_eq!(orphans.len(), 1, "{rule}: the table of the failed edit");
+            assert_eq!(set.current().tables().count(), 2, "{rule}");
+        }
+        let plans = [CrashPlan::DropUnsynced, CrashPlan::KeepAll, CrashPlan::Random(random.next())];
+        let plan = &plans[random.next() as usize % plans.len()];
+        let survivor = fs.crash(plan);
+        assert_eq!(facts(&reopen(&survivor).unwrap()), facts(&set), "{rule}, {go_on}, {plan:?}");
     }
-    assert_eq!(set.current().tables().count(), 1);
-    fs.clear_faults();
-    add_table(&fs, &set, 5).unwrap();
-    assert_eq!(set.remove_orphans().unwrap().len(), 3, "the tables of the failed edits");
-    assert_eq!(facts(&reopen(&fs).unwrap()), facts(&set));
-    assert_eq!(set.current().tables().count(), 2);
+}
+
+#[test]
+fn an_edit_that_cannot_be_cut_off_again_stops_all_and_does_not_promise_to_go_on() {
+    for rule in ["write MANIFEST-* sticky error=ENOSPC", "sync MANIFEST-* sticky error=ENOSPC"] {
+        let fs = new_file_system(7);
+        let set = create(&fs).unwrap();
+        add_table(&fs, &set, 1).unwrap();
+        fs.add_fault(FaultRule::parse(rule).unwrap());
+        let failed = add_table(&fs, &set, 2).unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::Poisoned, "{rule}: {failed}");
+        assert!(failed.to_string().contains("MANIFEST-"), "{rule}: the cause is named: {failed}");
+        fs.clear_faults();
+        assert_eq!(add_table(&fs, &set, 3).unwrap_err().kind(), ErrorKind::Poisoned, "{rule}");
+        assert!(set.failure().is_some(), "{rule}");
+        assert!(set.remove_orphans().unwrap().is_empty(), "the manifest may name their files");
+        add_table(&fs, &reopen(&fs).unwrap(), 4).unwrap();
+    }
 }
 
 /// A workload with every kind of edit; pushes what is acknowledged before and after each step.
