@@ -152,7 +152,7 @@ impl CommitPipeline {
                         (if sync { lsn } else { 0 }, ticket, sync, !sync, None)
                     }
                     Placement::Frame { end, first_ticket } => {
-                        let leads = waiter == Waiter::Thread && log.has_idle_lane();
+                        let leads = waiter == Waiter::Thread && log.may_lead();
                         let at_once = leads && self.gathering.is_complete();
                         let lead = if at_once { log.lead_frame() } else { None };
                         let must_lead = leads && !at_once && !self.gathering.is_held();

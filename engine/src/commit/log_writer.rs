@@ -24,7 +24,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 
 /// A frame of up to so many bytes is written by a plain system call: putting its leader's records into the memtable takes too little
 /// time to be worth overlapping with the device.
-const PLAIN_FRAME_BYTES_MAX: usize = 16 << 10;
+const SMALL_FRAME_BYTES_MAX: usize = 16 << 10;
 
 /// After so many bytes of stores, more pages of the segment are asked for.
 const PAGES_STEP: u64 = 64 << 10;
@@ -71,6 +71,7 @@ pub(crate) struct LeadFrame {
     offset: u64,
     /// Here until the frame is submitted, and again when it is written.
     buffer: Option<AlignedBuffer>,
+    is_small: bool,
     commits: u32,
     end: Lsn,
 }
@@ -109,6 +110,9 @@ pub(crate) struct LogWriter {
     sealed: VecDeque<Frame>,
     /// Ends of frames in flight, oldest first, each with whether it has completed.
     in_flight: VecDeque<(Lsn, bool)>,
+    /// Those of them that are small, and how many of those there may be at once.
+    small_in_flight: usize,
+    small_in_flight_max: usize,
     /// Commits in frames that have not completed.
     commits_in_flight: u32,
     idle_lanes: Vec<Box<dyn LogLane>>,
@@ -143,6 +147,8 @@ impl LogWriter {
             open: None,
             sealed: VecDeque::new(),
             in_flight: VecDeque::new(),
+            small_in_flight: 0,
+            small_in_flight_max: lanes.len().saturating_sub(1).max(1),
             commits_in_flight: 0,
             idle_lanes: lanes,
             buffers: Vec::new(),
@@ -335,14 +341,20 @@ impl LogWriter {
         self.current.as_ref().map(|current| (Arc::clone(&current.segment.file), offset))
     }
 
-    /// True if a frame could be led at once.
-    pub(crate) fn has_idle_lane(&self) -> bool {
+    /// True if the oldest waiting frame could be led at once.
+    ///
+    /// One lane is kept for large frames, so that small ones need not wait for them. Beside another small one a small frame had better
+    /// fill: two take the device longer than one, and those who are about to come back would have to wait for both.
+    pub(crate) fn may_lead(&self) -> bool {
+        let is_small =
+            self.sealed.is_empty() && self.open.as_ref().is_none_or(|open| is_small(&open.buffer));
         !self.idle_lanes.is_empty()
+            && !(is_small && self.small_in_flight >= self.small_in_flight_max)
     }
 
-    /// Hands out the oldest waiting frame, if there is one and a lane is idle.
+    /// Hands out the oldest waiting frame, if there is one and it may be led.
     pub(crate) fn lead_frame(&mut self) -> Option<LeadFrame> {
-        if self.idle_lanes.is_empty() {
+        if !self.may_lead() {
             return None;
         }
         if self.sealed.is_empty() {
@@ -351,12 +363,14 @@ impl LogWriter {
         let frame = self.sealed.pop_front()?;
         let lane = self.idle_lanes.pop().expect("checked above");
         self.in_flight.push_back((frame.end, false));
+        self.small_in_flight += usize::from(is_small(&frame.buffer));
         self.commits_in_flight += frame.commits;
         self.gathering.set_gathered(self.waiting_commits());
         Some(LeadFrame {
             lane,
             file: frame.file,
             offset: frame.offset,
+            is_small: is_small(&frame.buffer),
             buffer: Some(frame.buffer),
             commits: frame.commits,
             end: frame.end,
@@ -366,6 +380,7 @@ impl LogWriter {
     /// Takes a written frame back. Gives the LSN up to which the log is durable now, and whom to ask to lead the next frame.
     pub(crate) fn frame_done(&mut self, frame: LeadFrame) -> (Lsn, Option<Ticket>) {
         self.idle_lanes.push(frame.lane);
+        self.small_in_flight -= usize::from(frame.is_small);
         self.buffers.extend(frame.buffer.filter(|buffer| buffer.capacity() <= FRAME_BYTES_MAX));
         for flight in self.in_flight.iter_mut().filter(|flight| flight.0 == frame.end) {
             flight.1 = true;
@@ -453,11 +468,16 @@ impl LogWriter {
     }
 }
 
+/// Whether a frame is written by its leader's own call.
+fn is_small(frame: &AlignedBuffer) -> bool {
+    frame.len() <= SMALL_FRAME_BYTES_MAX
+}
+
 impl LeadFrame {
     /// Hands the frame to the device, unless [`wait`](Self::wait) does better to write it on the calling thread: the kernel completes a
     /// ring's durable writes on a thread of its own first.
     pub(crate) fn submit(&mut self) {
-        if self.buffer.as_ref().is_some_and(|buffer| buffer.len() <= PLAIN_FRAME_BYTES_MAX) {
+        if self.is_small {
             return;
         }
         let buffer = self.buffer.take().expect("a frame is submitted once");

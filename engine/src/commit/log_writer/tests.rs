@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustlite_io::{FileSystem, LogDeviceOptions, SimFileSystem};
 
-use super::{LogWriter, NewEntry, Placement};
+use super::{LeadFrame, LogWriter, NewEntry, Placement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_name::FileNumber;
 use crate::wal::Lsn;
@@ -162,7 +162,7 @@ fn the_log_is_durable_up_to_the_first_frame_that_is_not() {
     let mut fixture = Fixture::new(3);
     let mut frames: Vec<_> = (0..3)
         .map(|_| {
-            fixture.place(true);
+            fixture.place_bytes(true, 20_000).unwrap();
             let mut frame = fixture.log.lead_frame().unwrap();
             frame.submit();
             frame
@@ -175,8 +175,39 @@ fn the_log_is_durable_up_to_the_first_frame_that_is_not() {
         fixture.log.frame_done(frame).0
     };
     assert_eq!(finish(&mut fixture, 2), 0);
-    assert_eq!(finish(&mut fixture, 0), BLOCK);
-    assert_eq!(finish(&mut fixture, 0), 3 * BLOCK);
+    let frame = 5 * BLOCK;
+    assert_eq!(finish(&mut fixture, 0), frame);
+    assert_eq!(finish(&mut fixture, 0), 3 * frame);
+}
+
+#[test]
+fn a_small_frame_waits_for_another_small_one_and_not_for_a_large_one() {
+    let mut fixture = Fixture::new(2);
+    fixture.place(true);
+    let small = fixture.log.lead_frame().unwrap();
+    fixture.place(true);
+    assert!(!fixture.log.may_lead() && fixture.log.lead_frame().is_none(), "it fills");
+    fixture.place_bytes(true, 20_000).unwrap();
+    let mut large = fixture.log.lead_frame().expect("it has grown large");
+    large.submit();
+    fixture.place(true);
+    assert!(fixture.log.lead_frame().is_none(), "no lane is idle");
+    let finish = |fixture: &mut Fixture, mut frame: LeadFrame| {
+        frame.wait().unwrap();
+        fixture.log.frame_done(frame)
+    };
+    assert_eq!(finish(&mut fixture, small), (BLOCK, Some(3)));
+    let beside_large = fixture.log.lead_frame().expect("the large one is no reason to wait");
+    let (durable, _) = finish(&mut fixture, beside_large);
+    assert_eq!(durable, BLOCK, "the large one comes first");
+    assert_eq!(finish(&mut fixture, large).0, 7 * BLOCK);
+    assert!(fixture.log.may_lead());
+    // A single lane is for both.
+    let mut fixture = Fixture::new(1);
+    for len in [100, 20_000, 100] {
+        fixture.place_bytes(true, len).unwrap();
+        fixture.write_frame();
+    }
 }
 
 #[test]
