@@ -50,7 +50,7 @@ impl ValueKind {
 }
 
 /// Sequence number and kind in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Trailer(pub(crate) u64);
 
 impl Trailer {

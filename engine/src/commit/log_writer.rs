@@ -348,8 +348,8 @@ impl LogWriter {
     pub(crate) fn may_lead(&self) -> bool {
         let is_small =
             self.sealed.is_empty() && self.open.as_ref().is_none_or(|open| is_small(&open.buffer));
-        !self.idle_lanes.is_empty()
-            && !(is_small && self.small_in_flight >= self.small_in_flight_max)
+        let beside_too_many = is_small && self.small_in_flight >= self.small_in_flight_max;
+        !self.idle_lanes.is_empty() && !beside_too_many
     }
 
     /// Hands out the oldest waiting frame, if there is one and it may be led.

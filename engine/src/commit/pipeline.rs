@@ -257,7 +257,7 @@ impl CommitPipeline {
         if let Some(frame) = &mut commit.lead {
             frame.submit();
         }
-        if let Err(error) = apply(&commit.memtable, batch.bytes(), commit.first_sequence, ahead) {
+        if let Err(error) = apply(&commit.memtable, batch, commit.first_sequence, ahead) {
             self.fail(error);
         } else {
             self.publisher.applied(commit.ticket);

@@ -14,7 +14,7 @@ use crate::database::Handle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::maintain::{Turn, only_in, user_part};
 use crate::index::registry::{IndexState, Registry};
-use crate::key::{Sequence, ValueKind};
+use crate::key::{Sequence, Trailer, ValueKind};
 use crate::memtable::approaches::Approaches;
 use crate::read::get::{Found, lookup};
 use crate::read::view::View;
@@ -151,7 +151,7 @@ impl Completion<'_> {
         let primary_key = user_part(record.key);
         let Scratch { all, ahead, .. } = &mut *self.scratch;
         ahead.make_room(1 + 2 * indexes.len());
-        ahead.set_out(|key| {
+        ahead.set_out(Trailer::NEWEST, |key| {
             key.extend_from_slice(record.key);
             Ok(())
         })?;
@@ -160,7 +160,9 @@ impl Completion<'_> {
         for index in indexes.iter() {
             let keys = index.keys_if(primary_key, value)?;
             for index_key in keys.iter() {
-                ahead.set_out(|key| index.format.write_entry_key(index_key, primary_key, key))?;
+                ahead.set_out(Trailer::NEWEST, |key| {
+                    index.format.write_entry_key(index_key, primary_key, key)
+                })?;
                 ahead.go_on();
             }
             new.push(keys);
@@ -172,7 +174,9 @@ impl Completion<'_> {
         for (index, new) in indexes.iter().zip(&new) {
             let keys = index.keys_if(primary_key, row)?;
             for index_key in only_in(&keys, new) {
-                ahead.set_out(|key| index.format.write_entry_key(index_key, primary_key, key))?;
+                ahead.set_out(Trailer::NEWEST, |key| {
+                    index.format.write_entry_key(index_key, primary_key, key)
+                })?;
             }
             old.push(keys);
         }

@@ -25,7 +25,7 @@ mod tests;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use self::approaches::Approaches;
+use self::approaches::{Approaches, NewRecord, Way};
 pub(crate) use self::cursor::MemtableCursor;
 use self::presence::{Presence, PresenceStock};
 pub(crate) use self::skiplist::Splice;
@@ -119,22 +119,28 @@ impl Memtable {
     #[inline]
     pub(crate) fn insert_approached(
         &self,
-        key: &[u8],
-        trailer: Trailer,
-        value: &[u8],
+        record: NewRecord<'_>,
         splice: &mut Splice,
         approaches: &Approaches,
     ) -> Result<()> {
-        let Some(way) = approaches.of(key) else { return self.insert(key, trailer, value, splice) };
+        match approaches.of(record.key) {
+            Some(way) => self.insert_by(way, record, splice),
+            None => self.insert(record.key, record.trailer, record.value, splice),
+        }
+    }
+
+    #[inline]
+    fn insert_by(&self, way: &Way, record: NewRecord<'_>, splice: &mut Splice) -> Result<()> {
+        let NewRecord { key, trailer, value } = record;
         self.presence.add(way.hash);
         let inserted = self.list.insert_approached(key, trailer, value, splice, &way.place);
         inserted.map_err(|_full| no_room())
     }
 
-    /// Begins to search the place of a key with this hash.
-    fn set_out(&self, key: &[u8], hash: u64) -> Approach {
+    /// Begins to search the place of a record whose key has this hash.
+    fn set_out(&self, key: &[u8], hash: u64, trailer: Trailer) -> Approach {
         self.presence.prefetch(hash);
-        self.list.set_out(key)
+        self.list.set_out(key, trailer)
     }
 
     /// Goes on with that by one move.

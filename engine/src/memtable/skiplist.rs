@@ -125,6 +125,16 @@ pub(crate) struct Splice {
     misses: u32,
 }
 
+impl Splice {
+    /// Whether so many inserts would ignore the path, because those before came in no order. Then it counts as ignored by them.
+    #[inline]
+    pub(crate) fn is_left_out(&mut self, inserts: u32) -> bool {
+        let rest = self.ignored.checked_sub(inserts);
+        self.ignored = rest.unwrap_or(self.ignored);
+        rest.is_some()
+    }
+}
+
 /// Two neighbours of one level, between which a target belongs.
 #[derive(Debug, Clone, Copy, Default)]
 struct Gap {

@@ -23,6 +23,11 @@ impl Random {
         Self(seed)
     }
 
+    /// Another one, for a thread of its own.
+    pub(super) fn fork(&mut self) -> Self {
+        Self(self.below(u64::MAX))
+    }
+
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

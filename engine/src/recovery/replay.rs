@@ -1,6 +1,7 @@
 //! From the log back into memtables, and, where they fill up, into tables.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::file_name::FileName;
 use crate::key::{KeyspaceId, Sequence, Trailer, ValueKind};
 use crate::kinds::Rules;
 use crate::manifest::{VersionEdit, VersionSet};
+use crate::memtable::approaches::{Approaches, KEYS_MAX, NewRecord, insert_all};
 use crate::memtable::{Memtable, MemtableMaker, Splice};
 use crate::options::Options;
 use crate::read::view::FrozenMemtable;
@@ -25,6 +27,9 @@ use crate::wal::reader::{LogTail, Unsettled, replay};
 
 /// Bytes of the log that are written again at once.
 const SETTLE_CHUNK_BYTES: usize = 1 << 20;
+
+/// Records of so many bytes are not kept until more have come.
+const WAITING_BYTES_MAX: usize = 64 << 10;
 
 /// What the log held beyond the tables.
 pub(crate) struct Replayed {
@@ -98,6 +103,10 @@ pub(crate) fn replay_log(
         active_begin: start,
         frozen: Vec::new(),
         last_sequence: versions.last_sequence(),
+        waiting: Vec::with_capacity(KEYS_MAX),
+        waiting_bytes: Vec::new(),
+        splice: Splice::default(),
+        searches: Approaches::default(),
     };
     let next = versions.last_sequence() + 1;
     let mut visit = |header: &Header, payload: &[u8], path: &Path| {
@@ -106,6 +115,7 @@ pub(crate) fn replay_log(
     };
     let (fs, directory, logs) = (&*env.fs, env.directory.as_path(), versions.logs());
     let tail = replay(fs, directory, env.database_id, start, next, &logs, &mut visit)?;
+    target.insert_waiting()?;
     Ok(Replayed {
         next_sequence: tail.next_sequence.max(versions.last_sequence() + 1),
         tail,
@@ -129,6 +139,19 @@ struct Target<'a> {
     active_begin: Lsn,
     frozen: Vec<Arc<FrozenMemtable>>,
     last_sequence: Sequence,
+    /// Records that are not in the memtable yet: most entries hold a single one, and several are inserted in less time together.
+    waiting: Vec<Waiting>,
+    /// Their keys, each followed by its value.
+    waiting_bytes: Vec<u8>,
+    splice: Splice,
+    searches: Approaches,
+}
+
+/// A record whose key and value were copied.
+struct Waiting {
+    trailer: Trailer,
+    key: Range<usize>,
+    value: Range<usize>,
 }
 
 impl Target<'_> {
@@ -137,6 +160,7 @@ impl Target<'_> {
         if self.active.memory_usage() < self.options.memtable_bytes || self.active.is_empty() {
             return Ok(());
         }
+        self.insert_waiting()?;
         let next = self.memtables.make()?;
         let full = Arc::new(FrozenMemtable {
             memtable: std::mem::replace(&mut self.active, Arc::new(next)),
@@ -156,7 +180,6 @@ impl Target<'_> {
         let malformed = |detail: &str| {
             Error::corruption(path, header.lsn, "log entry", format!("{detail}, at this LSN"))
         };
-        let mut splice = Splice::default();
         let mut count = 0;
         for record in Records::new(payload) {
             let record = record.map_err(|_| malformed("the batch does not decode"))?;
@@ -178,14 +201,45 @@ impl Target<'_> {
             if record.kind == ValueKind::RangeDelete {
                 self.active.add_range_tombstone(record.key, record.value, sequence);
             } else {
-                let trailer = Trailer::new(sequence, record.kind);
-                self.active.insert(record.key, trailer, record.value, &mut splice)?;
+                self.wait_for_others(
+                    record.key,
+                    Trailer::new(sequence, record.kind),
+                    record.value,
+                )?;
             }
         }
         if count != header.count {
             return Err(malformed("the batch has another number of records than its header"));
         }
         self.last_sequence = header.sequence + u64::from(count).saturating_sub(1);
+        Ok(())
+    }
+
+    /// Keeps a record until some have come together.
+    fn wait_for_others(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
+        let begin = self.waiting_bytes.len();
+        self.waiting_bytes.extend_from_slice(key);
+        self.waiting_bytes.extend_from_slice(value);
+        let (middle, end) = (begin + key.len(), self.waiting_bytes.len());
+        self.waiting.push(Waiting { trailer, key: begin..middle, value: middle..end });
+        if self.waiting.len() >= KEYS_MAX || end >= WAITING_BYTES_MAX {
+            self.insert_waiting()?;
+        }
+        Ok(())
+    }
+
+    fn insert_waiting(&mut self) -> Result<()> {
+        let mut records = [NewRecord::default(); KEYS_MAX];
+        for (record, waiting) in records.iter_mut().zip(&self.waiting) {
+            let Waiting { trailer, key, value } = waiting;
+            let (key, value) =
+                (&self.waiting_bytes[key.clone()], &self.waiting_bytes[value.clone()]);
+            *record = NewRecord { key, trailer: *trailer, value };
+        }
+        let records = &records[..self.waiting.len()];
+        insert_all(&self.active, records, &mut self.splice, &mut self.searches)?;
+        self.waiting.clear();
+        self.waiting_bytes.clear();
         if self.active.wants_upkeep() {
             self.active.upkeep();
         }

@@ -4,9 +4,10 @@
 //! the next node and does not wait for it. The searches of several keys take turns, or other work is done between two moves. (Kocberber
 //! et al., "Asynchronous memory access chaining", VLDB 2015.)
 //!
-//! An insert uses what was found if that is still true. It can be: the key's newest version, if there was one, is older than what is
-//! inserted, because that got its sequence number later; so the record belongs where the search of the key alone has led to. Whether
-//! somebody has inserted there meanwhile is told by the exchange that links the node, as always.
+//! An insert uses what was found if that is still true. Whether somebody has inserted there meanwhile is told by the exchange that links the
+//! node, as always. A search may begin before its record has a sequence number, and then leads to where the newest version belongs: every
+//! version that it met had its number earlier, and so is older than what will be inserted. Once the number is known it must be searched for, because
+//! newer versions may be there already.
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,8 @@ const LEVELS_BEHIND: usize = 2;
 pub(crate) struct Approach {
     /// The list that the addresses belong to; none if there is no search.
     owner: Option<NonZeroU64>,
+    /// What is searched, beside the key.
+    trailer: Trailer,
     /// Levels that are left to search.
     levels: usize,
     /// The gap of the level at hand, and whether what its end in front shares with the key is known.
@@ -55,14 +58,16 @@ impl Approach {
 }
 
 impl SkipList {
-    /// Begins to search the place of a key, if that is between fences. Anything of the list may be inserted meanwhile.
-    pub(crate) fn set_out(&self, key: &[u8]) -> Approach {
+    /// Begins to search the place of a record, if that is between fences; `NEWEST` is for one that has no sequence number yet. Anything
+    /// may be inserted meanwhile.
+    pub(crate) fn set_out(&self, key: &[u8], trailer: Trailer) -> Approach {
         let Some(before) = self.fences.current().and_then(|fences| fences.before(key)) else {
             return Approach::default();
         };
         self.prefetch(before, FENCE_LEVEL);
         Approach {
             owner: Some(self.id),
+            trailer,
             levels: FENCE_LEVEL + 1,
             gap: Gap { before, ..Gap::default() },
             ..Approach::default()
@@ -76,7 +81,7 @@ impl SkipList {
         if approach.owner != Some(self.id) {
             return false;
         }
-        let target = Target { key, trailer: Trailer::NEWEST };
+        let target = Target { key, trailer: approach.trailer };
         let node = self.node(approach.gap.before);
         if !approach.measured {
             approach.gap.shared_before = link::common(node.key(), key, 0) as u32;
@@ -117,7 +122,7 @@ impl SkipList {
         false
     }
 
-    /// As [`insert`](Self::insert), where the place of the same key was searched before the record got its sequence number.
+    /// As [`insert`](Self::insert), where the place of the record was searched before.
     #[inline(never)]
     pub(crate) fn insert_approached(
         &self,

@@ -39,7 +39,7 @@ fn records_are_inserted_where_a_search_ahead_has_led_whatever_came_between() {
     while sequence < count {
         let number = random.below(1 << 16) << 32 | random.below(2);
         let key = number.to_be_bytes();
-        let mut approach = list.set_out(&key);
+        let mut approach = list.set_out(&key, Trailer::NEWEST);
         let moves = [0, 4, 1000][random.below(3) as usize];
         let mut moved = 0;
         while moved < moves && list.go_on(&key, &mut approach) {
@@ -92,7 +92,7 @@ fn concurrent_inserts_by_searches_ahead_keep_every_link_true() {
                     // All threads go to the same few places, each with keys of its own.
                     let place = index.wrapping_mul(7919) % 60;
                     let key = (place << 20 | index << 4 | thread).to_be_bytes();
-                    let mut approach = list.set_out(&key);
+                    let mut approach = list.set_out(&key, Trailer::NEWEST);
                     while list.go_on(&key, &mut approach) {}
                     if index % 16 == 0 {
                         std::thread::yield_now();
