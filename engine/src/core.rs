@@ -22,6 +22,7 @@ use crate::read::iter::ReadPoint;
 use crate::read::snapshot::{SnapshotGuard, SnapshotList};
 use crate::read::view::{View, ViewCell};
 use crate::sstable::TableEnv;
+use crate::stripes::Striped;
 use crate::txn::counters::TransactionCounters;
 use crate::txn::locks::LockTable;
 use crate::wal::segment::SegmentPool;
@@ -63,7 +64,7 @@ pub(crate) struct Counters {
     pub(crate) compaction_bytes_written: AtomicU64,
     pub(crate) compaction_value_bytes_written: AtomicU64,
     pub(crate) ingest_bytes_written: AtomicU64,
-    pub(crate) user_bytes_written: AtomicU64,
+    pub(crate) user_bytes_written: Striped<AtomicU64>,
 }
 
 impl Core {

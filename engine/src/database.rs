@@ -24,6 +24,7 @@ use crate::read::visible::KeyRange;
 use crate::recovery::open::{open, open_in_memory};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
+use crate::stripes::{Share, StripedArc};
 
 /// An open database.
 ///
@@ -46,13 +47,16 @@ use crate::stats::Stats;
 #[derive(Clone)]
 pub struct Database {
     default: Keyspace,
+    /// Of the handle, for transactions.
+    shares: Arc<StripedArc<Handle>>,
 }
 
 impl Database {
     pub(crate) fn new(handle: Handle) -> Self {
         let handle = Arc::new(handle);
         let identity = Identity::new(KeyspaceId::DEFAULT, DEFAULT_NAME);
-        Self { default: Keyspace::new(handle, identity) }
+        let shares = Arc::new(StripedArc::new(&handle));
+        Self { default: Keyspace::new(handle, identity), shares }
     }
 
     /// Opens the database in `directory` with the default [`Options`], creating it if it does not exist.
@@ -108,6 +112,11 @@ impl Database {
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {
         &self.default.handle
+    }
+
+    /// The handle, for something of which there are many.
+    pub(crate) fn share(&self) -> Share<Handle> {
+        self.shares.share()
     }
 
     /// Writes a batch, atomically, with the database's durability.
@@ -335,6 +344,9 @@ impl std::fmt::Debug for Database {
 type Known = HashMap<KeyspaceId, Arc<Identity>>;
 
 /// What all handles share: the core, and what must be given up at close.
+///
+/// Handles come and go, so it is not on the cache line where they are counted.
+#[repr(align(128))]
 pub(crate) struct Handle {
     pub(crate) core: Arc<Core>,
     /// Tells this open database apart from all others of the process.
@@ -488,7 +500,7 @@ impl Handle {
 
     fn count_written(&self, batch: &WriteBatch) {
         let bytes = batch.size_bytes() as u64;
-        self.core.counters.user_bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        self.core.counters.user_bytes_written.own().fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Starts the thread that leads for commits behind futures, if it is not there yet.

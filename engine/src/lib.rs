@@ -46,6 +46,7 @@ mod simd;
 mod snapshot;
 mod sstable;
 mod stats;
+mod stripes;
 mod sync;
 mod txn;
 mod values;

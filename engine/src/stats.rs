@@ -149,7 +149,7 @@ impl Stats {
             oldest_snapshot,
             snapshot_holders: core.snapshots.holders(),
             transactions: core.transactions.totals(),
-            user_bytes_written: count(&counters.user_bytes_written),
+            user_bytes_written: counters.user_bytes_written.iter().map(count).sum(),
             ingest_bytes_written: count(&counters.ingest_bytes_written),
             flushes: count(&counters.flushes),
             flush_bytes_written: count(&counters.flush_bytes_written),

@@ -18,6 +18,8 @@ mod key;
 mod limits;
 mod memtable;
 mod publish;
+#[path = "../../engine/src/read/snapshot_slots.rs"]
+mod snapshot_slots;
 #[path = "../../engine/src/sync/mod.rs"]
 mod sync;
 /// Positions in the log are numbers to the publisher.
@@ -31,6 +33,9 @@ mod arena_reserve;
 mod skiplist_insert;
 #[cfg(test)]
 mod skiplist_read;
+#[cfg(test)]
+#[path = "snapshot_slots.rs"]
+mod snapshot_slots_models;
 
 /// Runs `body` through all interleavings with at most so many preemptions, or all there are.
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockE
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use rustlite_io::Clock;
 
 use crate::batch::WriteBatch;
@@ -59,7 +60,8 @@ pub(crate) struct CommitTerms<'c> {
 /// The one write path.
 pub(crate) struct CommitPipeline {
     pub(super) publisher: Publisher,
-    state: Mutex<State>,
+    /// The lock, and on cache lines of its own, where those who wait for it don't take them from its holder, what it protects.
+    state: CachePadded<Mutex<CachePadded<State>>>,
     pub(super) views: Arc<ViewCell>,
     pub(super) memtables: MemtableMaker,
     pub(super) limits: CommitLimits,
@@ -80,6 +82,9 @@ pub(crate) struct CommitPipeline {
     pub(super) gathering: Arc<Gathering>,
     pub(super) ahead: Ahead,
 }
+
+/// What holds the commit lock.
+pub(super) type StateGuard<'a> = MutexGuard<'a, CachePadded<State>>;
 
 pub(super) struct State {
     pub(super) next_sequence: Sequence,
@@ -120,7 +125,7 @@ impl CommitPipeline {
         let gathering = start.log.as_ref().map(|log| Arc::clone(log.gathering()));
         Self {
             publisher: Publisher::new(start.next_sequence - 1, durable),
-            state: Mutex::new(State {
+            state: CachePadded::new(Mutex::new(CachePadded::new(State {
                 next_sequence: start.next_sequence,
                 next_ticket: 0,
                 log: start.log,
@@ -129,7 +134,7 @@ impl CommitPipeline {
                 index_generation: start.index_generation,
                 recent: None,
                 held: false,
-            }),
+            }))),
             views: start.views,
             memtables: start.memtables,
             limits: start.limits,
@@ -149,7 +154,7 @@ impl CommitPipeline {
 
     /// The lock is held for less than a microsecond, unless its holder has lost its processor: then yielding may give it back, and costs less than sleeping
     /// and being woken up.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> StateGuard<'_> {
         for round in 0..LOCK_SPINS + LOCK_YIELDS {
             match self.state.try_lock() {
                 Ok(guard) => return guard,

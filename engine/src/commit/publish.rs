@@ -83,6 +83,9 @@ pub(crate) enum Wake {
 }
 
 /// The ring of unpublished tickets and the watermarks that readers use.
+///
+/// Every commit raises the watermarks, so they have a cache line for themselves.
+#[repr(align(128))]
 pub(crate) struct Publisher {
     slots: Box<[Slot]>,
     /// Tickets below this are published.

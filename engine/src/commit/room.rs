@@ -1,14 +1,15 @@
 //! Room in memory: full memtables are replaced, and writers wait for flushes if there are too many.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::commit::log_writer::LogWriter;
-use crate::commit::pipeline::{CommitPipeline, State};
+use crate::commit::pipeline::{CommitPipeline, State, StateGuard};
 use crate::error::{Error, Result};
 use crate::key::Sequence;
 use crate::memtable::Memtable;
 use crate::read::view::{FrozenMemtable, View};
+use crate::stripes::Share;
 use crate::wal::Lsn;
 use crate::wal::segment::SegmentFile;
 
@@ -18,9 +19,8 @@ const RANGE_TOMBSTONES_MAX: usize = 10_000;
 impl CommitPipeline {
     /// The active memtable, after replacing a full one. `None` if that would exceed the bound on memtables.
     #[inline]
-    pub(super) fn memtable_with_room(&self, state: &mut State) -> Result<Option<Arc<Memtable>>> {
-        let (active, frozen) =
-            self.views.with(|view| (Arc::clone(&view.active), view.frozen.len()));
+    pub(super) fn memtable_with_room(&self, state: &mut State) -> Result<Option<Share<Memtable>>> {
+        let (active, frozen) = self.views.with(|view| (view.written.share(), view.frozen.len()));
         let log_behind = state
             .log
             .as_ref()
@@ -34,11 +34,12 @@ impl CommitPipeline {
         if frozen + 2 > self.limits.memtables_max {
             return Ok(None);
         }
-        self.freeze(state).map(Some)
+        self.freeze(state)?;
+        Ok(Some(self.views.with(|view| view.written.share())))
     }
 
-    /// Replaces the active memtable by a new one, which is returned.
-    fn freeze(&self, state: &mut State) -> Result<Arc<Memtable>> {
+    /// Replaces the active memtable by a new one.
+    fn freeze(&self, state: &mut State) -> Result<()> {
         let next = Arc::new(self.memtables.make()?);
         let log_end = state.log.as_ref().map_or(0, LogWriter::end);
         let last_sequence = state.next_sequence - 1;
@@ -47,20 +48,17 @@ impl CommitPipeline {
             let frozen =
                 FrozenMemtable { memtable: Arc::clone(&view.active), last_sequence, log_end };
             let all = std::iter::once(Arc::new(frozen)).chain(view.frozen.iter().cloned());
-            view.with_memtables(Arc::clone(&next), all.collect())
+            view.with_memtables(next, all.collect())
         });
         (self.wake_background)();
-        Ok(next)
+        Ok(())
     }
 
     /// Waits until a flush is done or has failed; whoever waited looks again whether there is room.
     ///
     /// # Errors
     /// Why the last flush failed, if it did.
-    pub(super) fn wait_for_room<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-    ) -> Result<MutexGuard<'a, State>> {
+    pub(super) fn wait_for_room<'a>(&self, state: StateGuard<'a>) -> Result<StateGuard<'a>> {
         if let Some(error) = &*self.flush_error.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(error.clone().context("memory is full and flushing it fails"));
         }

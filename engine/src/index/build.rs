@@ -18,6 +18,7 @@ use crate::index::state::Progress;
 use crate::options::Durability;
 use crate::read::iter::keyspace_range;
 use crate::read::visible::KeyRange;
+use crate::stripes::Share;
 use crate::txn::{IsolationLevel, Transaction, TransactionOptions};
 
 /// Most rows of one step.
@@ -116,7 +117,7 @@ fn run(handle: &Arc<Handle>, index: &Arc<IndexState>) -> Result<()> {
 fn step(handle: &Arc<Handle>, index: &Arc<IndexState>, rows: usize, alone: bool) -> Result<()> {
     // What a power cut takes of this it takes of the progress too.
     let options = TransactionOptions::from(IsolationLevel::Serializable);
-    let mut txn = Transaction::begin(handle, options.durability(Durability::Buffered))?;
+    let mut txn = Transaction::begin(Share::new(handle), options.durability(Durability::Buffered))?;
     txn.indexing.iter_mut().for_each(|indexing| indexing.alone = alone);
     let point = txn.read_point()?;
     let state_key = index.format.state_key();

@@ -14,6 +14,7 @@ use crate::error::{ErrorKind, Result};
 use crate::index::registry::Indexes;
 use crate::key::Sequence;
 use crate::options::WriteOptions;
+use crate::stripes::Share;
 use crate::txn::{IsolationLevel, Transaction, TransactionOptions};
 
 /// A write that has lost so often against others waits until it can have its way alone.
@@ -84,7 +85,7 @@ impl Handle {
                 let complete = || self.commit_complete(batch, &registry, &commit);
                 (attempt == 1).then(complete).flatten().unwrap_or_else(|| {
                     indexes.attempt(attempt, |alone| {
-                        let mut txn = Transaction::begin(self, row_options(options))?;
+                        let mut txn = Transaction::begin(Share::new(self), row_options(options))?;
                         txn.indexing.iter_mut().for_each(|indexing| indexing.alone = alone);
                         txn.replay(batch)?;
                         in_transaction(txn)

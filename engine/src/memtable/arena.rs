@@ -31,6 +31,8 @@
 use std::ptr;
 use std::sync::Arc;
 
+use crossbeam_utils::CachePadded;
+
 use super::pages::{self, Chunk};
 use super::stock::ChunkStock;
 use crate::sync::Mutex;
@@ -84,7 +86,7 @@ impl Address {
 pub(crate) struct Arena {
     directory: Box<[AtomicPtr<u8>; SLOTS]>,
     /// Slots given to large allocations << 40 | units given to small ones.
-    reserved: AtomicU64,
+    reserved: CachePadded<AtomicU64>,
     dedicated_bytes: AtomicUsize,
     /// First slot and length of each large allocation, for freeing them.
     dedicated: Mutex<Vec<(usize, usize)>>,
@@ -99,7 +101,7 @@ impl Arena {
         Self {
             directory: directory.into_boxed_slice().try_into().expect("as many slots as asked for"),
             // The first unit is never given away, because zero is no address.
-            reserved: AtomicU64::new(1),
+            reserved: CachePadded::new(AtomicU64::new(1)),
             dedicated_bytes: AtomicUsize::new(0),
             dedicated: Mutex::new(Vec::new()),
             stock,

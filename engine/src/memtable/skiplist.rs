@@ -46,6 +46,8 @@ use std::marker::PhantomData;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use crossbeam_utils::CachePadded;
+
 use super::arena::{Address, Arena, UNIT_BYTES};
 use super::fences::{FenceIndex, Fences};
 use super::link::{self, Order};
@@ -155,7 +157,7 @@ pub(crate) struct SkipList {
     start: Address,
     /// Levels in use.
     height: AtomicUsize,
-    entries: AtomicUsize,
+    entries: CachePadded<AtomicUsize>,
     fences: FenceIndex,
 }
 
@@ -177,7 +179,7 @@ impl SkipList {
             id: NonZeroU64::new(id)?,
             start: Address::NULL,
             height: AtomicUsize::new(1),
-            entries: AtomicUsize::new(0),
+            entries: CachePadded::new(AtomicUsize::new(0)),
             fences: FenceIndex::new(),
         };
         let nothing = Target { key: &[], trailer: Trailer::NEWEST };

@@ -25,6 +25,7 @@ pub(crate) mod operands;
 pub(crate) mod overlay;
 pub(crate) mod pinned;
 pub(crate) mod snapshot;
+pub(crate) mod snapshot_slots;
 pub(crate) mod source;
 #[allow(unsafe_code, reason = "dereferences epoch-guarded pointers")]
 pub(crate) mod view;

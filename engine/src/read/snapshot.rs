@@ -1,4 +1,7 @@
 //! Which sequence numbers somebody may still read at.
+//!
+//! Most snapshots are those of short transactions, and are in slots that take no lock ([`snapshot_slots`](super::snapshot_slots)); the
+//! others are in a list.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,10 +10,14 @@ use std::time::Duration;
 use rustlite_io::Clock;
 
 use crate::key::Sequence;
+use crate::read::snapshot_slots::{SnapshotSlots, TakenSlot};
+use crate::stripes::own_stripe;
 
 /// The snapshots that somebody holds: live ones, counted by sequence number, and named ones, which the manifest remembers.
 #[derive(Debug)]
 pub(crate) struct SnapshotList {
+    slots: SnapshotSlots,
+    /// Whoever decides what to keep holds the lock, from before the look at the slots on.
     held: Mutex<Held>,
     clock: Arc<dyn Clock>,
 }
@@ -60,8 +67,15 @@ pub struct SnapshotHolder {
 /// Keeps one sequence number readable until dropped.
 #[derive(Debug)]
 pub(crate) struct SnapshotGuard {
-    list: Arc<SnapshotList>,
+    place: Place,
     sequence: Sequence,
+}
+
+/// Where a snapshot is registered.
+#[derive(Debug)]
+enum Place {
+    Slot(TakenSlot),
+    List(Arc<SnapshotList>),
 }
 
 impl SnapshotList {
@@ -71,7 +85,8 @@ impl SnapshotList {
         named: impl Iterator<Item = NamedSnapshot>,
     ) -> Arc<Self> {
         let named = named.map(|snapshot| (snapshot.name.clone(), snapshot)).collect();
-        Arc::new(Self { held: Mutex::new(Held { live: VecDeque::new(), named }), clock })
+        let held = Mutex::new(Held { live: VecDeque::new(), named });
+        Arc::new(Self { slots: SnapshotSlots::new(), held, clock })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
@@ -79,12 +94,19 @@ impl SnapshotList {
     }
 
     /// Registers a snapshot of what `visible` says, read while no compaction can be deciding what to drop.
-    pub(crate) fn register(self: &Arc<Self>, visible: impl FnOnce() -> Sequence) -> SnapshotGuard {
+    pub(crate) fn register(self: &Arc<Self>, visible: impl Fn() -> Sequence) -> SnapshotGuard {
         let now = self.clock.monotonic();
+        if let Some((slot, sequence)) = self.slots.take(own_stripe(), now, &visible) {
+            return SnapshotGuard { place: Place::Slot(slot), sequence };
+        }
         let mut held = self.lock();
         let sequence = visible();
+        self.list(&mut held, sequence, now)
+    }
+
+    fn list(self: &Arc<Self>, held: &mut Held, sequence: Sequence, now: Duration) -> SnapshotGuard {
         held.add(sequence, now);
-        SnapshotGuard { list: Arc::clone(self), sequence }
+        SnapshotGuard { place: Place::List(Arc::clone(self)), sequence }
     }
 
     /// Registers a snapshot of an earlier sequence number, if that is still readable: held by a snapshot, or what `visible` says.
@@ -95,11 +117,12 @@ impl SnapshotList {
     ) -> Option<SnapshotGuard> {
         let now = self.clock.monotonic();
         let mut held = self.lock();
-        if !held.sequences().any(|kept| kept == sequence) && visible() != sequence {
+        let mut kept = held.sequences().chain(self.slots.held().map(|(kept, _)| kept));
+        if !kept.any(|kept| kept == sequence) && visible() != sequence {
             return None;
         }
-        held.add(sequence, now);
-        Some(SnapshotGuard { list: Arc::clone(self), sequence })
+        drop(kept);
+        Some(self.list(&mut held, sequence, now))
     }
 
     /// Registers a snapshot of what a named one sees, if there is one of that name.
@@ -107,8 +130,7 @@ impl SnapshotList {
         let now = self.clock.monotonic();
         let mut held = self.lock();
         let sequence = held.named.get(name)?.sequence;
-        held.add(sequence, now);
-        Some(SnapshotGuard { list: Arc::clone(self), sequence })
+        Some(self.list(&mut held, sequence, now))
     }
 
     /// Keeps a snapshot that the manifest remembers from now on.
@@ -124,7 +146,13 @@ impl SnapshotList {
     /// The sequence numbers that a flush or compaction starting now must keep readable, ascending: every snapshot, and what is visible.
     pub(crate) fn boundaries(&self, visible: impl FnOnce() -> Sequence) -> Vec<Sequence> {
         let held = self.lock();
-        let mut all: Vec<_> = held.sequences().chain(std::iter::once(visible())).collect();
+        let visible = visible();
+        self.slots.decide(visible);
+        let mut all: Vec<_> = held
+            .sequences()
+            .chain(self.slots.sequences())
+            .chain(std::iter::once(visible))
+            .collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -132,24 +160,35 @@ impl SnapshotList {
 
     /// The newest sequence number that a snapshot holds.
     pub(crate) fn newest(&self) -> Option<Sequence> {
-        self.lock().sequences().max()
+        let held = self.lock();
+        held.sequences().chain(self.slots.sequences()).max()
     }
 
     /// How many live snapshots there are, and the oldest sequence number that a snapshot holds.
     pub(crate) fn summary(&self) -> (usize, Option<Sequence>) {
         let held = self.lock();
-        (held.live.iter().map(|live| live.count).sum(), held.sequences().min())
+        let listed: usize = held.live.iter().map(|live| live.count).sum();
+        let in_slots: Vec<_> = self.slots.held().map(|(sequence, _)| sequence).collect();
+        let oldest = held.sequences().chain(in_slots.iter().copied()).min();
+        (listed + in_slots.len(), oldest)
     }
 
     /// Everybody who holds a snapshot, oldest first.
     pub(crate) fn holders(&self) -> Vec<SnapshotHolder> {
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         let held = self.lock();
-        let live = held.live.iter().map(|live| SnapshotHolder {
+        let mut live: BTreeMap<_, _> =
+            held.live.iter().map(|live| (live.sequence, (live.count, live.since))).collect();
+        for (sequence, since) in self.slots.held() {
+            let (count, oldest) = live.entry(sequence).or_insert((0, since));
+            *count += 1;
+            *oldest = since.min(*oldest);
+        }
+        let live = live.into_iter().map(|(sequence, (count, since))| SnapshotHolder {
             name: None,
-            sequence: live.sequence,
-            count: live.count,
-            age: now.saturating_sub(live.since),
+            sequence,
+            count,
+            age: now.saturating_sub(since),
         });
         let named = held.named.values().map(|named| SnapshotHolder {
             name: Some(named.name.clone()),
@@ -184,7 +223,7 @@ impl Held {
         self.live.binary_search_by_key(&sequence, |live| live.sequence)
     }
 
-    /// The sequence numbers of all snapshots, in no particular order.
+    /// The sequence numbers of all snapshots in the list, in no particular order.
     fn sequences(&self) -> impl Iterator<Item = Sequence> {
         self.live
             .iter()
@@ -195,7 +234,10 @@ impl Held {
 
 impl SnapshotGuard {
     pub(crate) fn is_of(&self, list: &Arc<SnapshotList>) -> bool {
-        Arc::ptr_eq(&self.list, list)
+        match &self.place {
+            Place::Slot(slot) => slot.is_of(&list.slots),
+            Place::List(own) => Arc::ptr_eq(own, list),
+        }
     }
 
     pub(crate) fn sequence(&self) -> Sequence {
@@ -205,7 +247,9 @@ impl SnapshotGuard {
 
 impl Drop for SnapshotGuard {
     fn drop(&mut self) {
-        self.list.lock().remove(self.sequence);
+        if let Place::List(list) = &self.place {
+            list.lock().remove(self.sequence);
+        }
     }
 }
 

@@ -1,16 +1,21 @@
 //! How many transactions there were, and how they ended.
 //!
+//! Each thread counts for itself, and asking adds it all up.
+//!
 //! Orderings: relaxed. They are statistics, and nothing hangs on when one is seen.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::ErrorKind;
 use crate::stats::TransactionStats;
+use crate::stripes::Striped;
 
-/// Totals since the database was opened. Every transaction counts twice here, so they have a cache line for themselves.
+/// Totals since the database was opened.
 #[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct TransactionCounters {
+pub(crate) struct TransactionCounters(Striped<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
     begun: AtomicU64,
     committed: AtomicU64,
     rolled_back: AtomicU64,
@@ -25,33 +30,37 @@ fn count(counter: &AtomicU64) {
 
 impl TransactionCounters {
     pub(crate) fn began(&self) {
-        count(&self.begun);
+        count(&self.0.own().begun);
     }
 
     /// A transaction is over.
     pub(crate) fn ended(&self, committed: bool) {
-        count(if committed { &self.committed } else { &self.rolled_back });
+        let own = self.0.own();
+        count(if committed { &own.committed } else { &own.rolled_back });
     }
 
     /// A transaction has met an error of this kind.
     pub(crate) fn failed(&self, kind: ErrorKind) {
+        let own = self.0.own();
         match kind {
-            ErrorKind::Conflict => count(&self.conflicts),
-            ErrorKind::LockTimeout => count(&self.lock_timeouts),
-            ErrorKind::Deadlock => count(&self.deadlocks),
+            ErrorKind::Conflict => count(&own.conflicts),
+            ErrorKind::LockTimeout => count(&own.lock_timeouts),
+            ErrorKind::Deadlock => count(&own.deadlocks),
             _ => {}
         }
     }
 
     pub(crate) fn totals(&self) -> TransactionStats {
-        let total = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let total = |of: fn(&Counters) -> &AtomicU64| {
+            self.0.iter().map(|counters| of(counters).load(Ordering::Relaxed)).sum()
+        };
         TransactionStats {
-            begun: total(&self.begun),
-            committed: total(&self.committed),
-            rolled_back: total(&self.rolled_back),
-            conflicts: total(&self.conflicts),
-            lock_timeouts: total(&self.lock_timeouts),
-            deadlocks: total(&self.deadlocks),
+            begun: total(|it| &it.begun),
+            committed: total(|it| &it.committed),
+            rolled_back: total(|it| &it.rolled_back),
+            conflicts: total(|it| &it.conflicts),
+            lock_timeouts: total(|it| &it.lock_timeouts),
+            deadlocks: total(|it| &it.deadlocks),
         }
     }
 }

@@ -167,21 +167,18 @@ impl Locks {
 }
 
 /// The locks of one transaction, which are released when this is dropped.
+#[derive(Default)]
 pub(crate) struct HeldLocks {
-    core: Arc<Core>,
-    id: TransactionId,
+    /// Whose they are; known from the first one on, because most transactions never lock anything.
+    owner: Option<(Arc<Core>, TransactionId)>,
     keys: BTreeSet<Arc<[u8]>>,
 }
 
 impl HeldLocks {
-    pub(crate) fn none(core: &Arc<Core>, id: TransactionId) -> Self {
-        Self { core: Arc::clone(core), id, keys: BTreeSet::new() }
-    }
-
     /// The same locks, which the caller keeps from now on; `None` if there are none.
     pub(crate) fn take(&mut self) -> Option<Self> {
-        let keys = std::mem::take(&mut self.keys);
-        (!keys.is_empty()).then(|| Self { core: Arc::clone(&self.core), id: self.id, keys })
+        let taken = std::mem::take(self);
+        (!taken.keys.is_empty()).then_some(taken)
     }
 
     /// The full keys.
@@ -193,9 +190,16 @@ impl HeldLocks {
         self.keys.contains(key)
     }
 
-    /// Gets one more, waiting until the (monotonic) moment `until` if it has to.
-    pub(crate) fn acquire(&mut self, key: &Arc<[u8]>, until: Duration) -> Result<(), Denied> {
-        self.core.locks.acquire(self.id, key, until)?;
+    /// Gets one more for the transaction `id`, always the same, waiting until the (monotonic) moment `until` if it has to.
+    pub(crate) fn acquire(
+        &mut self,
+        core: &Arc<Core>,
+        id: TransactionId,
+        key: &Arc<[u8]>,
+        until: Duration,
+    ) -> Result<(), Denied> {
+        core.locks.acquire(id, key, until)?;
+        self.owner.get_or_insert_with(|| (Arc::clone(core), id));
         self.keys.insert(Arc::clone(key));
         Ok(())
     }
@@ -203,8 +207,8 @@ impl HeldLocks {
 
 impl Drop for HeldLocks {
     fn drop(&mut self) {
-        if !self.keys.is_empty() {
-            self.core.locks.release(self.id, &self.keys);
+        if let Some((core, id)) = &self.owner {
+            core.locks.release(*id, &self.keys);
         }
     }
 }

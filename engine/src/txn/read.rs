@@ -239,7 +239,8 @@ impl Transaction {
         let key: Arc<[u8]> = Arc::from(full_key);
         let patience = self.core().clock.monotonic().saturating_add(self.options.lock_timeout);
         let until = self.deadline.map_or(patience, |deadline| deadline.min(patience));
-        match self.locks.acquire(&key, until) {
+        let id = self.id();
+        match self.locks.acquire(&self.handle.core, id, &key, until) {
             Ok(()) => {}
             Err(Denied::TimedOut) => {
                 self.check_usable()?;

@@ -14,6 +14,7 @@ use crate::keyspace::Keyspace;
 use crate::limits::BATCH_BYTES_MAX;
 use crate::read::observed::Observed;
 use crate::read::snapshot::SnapshotGuard;
+use crate::stripes::Share;
 use crate::txn::locks::{HeldLocks, TransactionId};
 use crate::txn::options::{IsolationLevel, TransactionOptions};
 use crate::txn::write_set::WriteSet;
@@ -58,8 +59,9 @@ use crate::txn::write_set::WriteSet;
 /// # }
 /// ```
 pub struct Transaction {
-    pub(crate) handle: Arc<Handle>,
-    pub(super) id: TransactionId,
+    pub(crate) handle: Share<Handle>,
+    /// See [`id`](Self::id); 0 before somebody has asked.
+    id: TransactionId,
     pub(crate) options: TransactionOptions,
     /// The database, and how many keyspaces had been dropped at the beginning.
     pub(super) origin: Origin,
@@ -113,17 +115,14 @@ impl Database {
     /// # Errors
     /// If the database is closed.
     pub fn begin_with(&self, options: impl Into<TransactionOptions>) -> Result<Transaction> {
-        Transaction::begin(self.handle(), options.into())
+        Transaction::begin(self.share(), options.into())
     }
 }
 
 impl Transaction {
-    pub(crate) fn begin(handle: &Arc<Handle>, options: TransactionOptions) -> Result<Self> {
-        static BEGUN: AtomicU64 = AtomicU64::new(0);
+    pub(crate) fn begin(handle: Share<Handle>, options: TransactionOptions) -> Result<Self> {
         handle.check_open()?;
         let core = &handle.core;
-        // Relaxed: only has to be unique.
-        let id = BEGUN.fetch_add(1, Ordering::Relaxed) + 1;
         let level = options.isolation;
         let validates = !options.read_only && level >= IsolationLevel::RepeatableRead;
         if validates {
@@ -133,8 +132,7 @@ impl Transaction {
         let observes = validates && level == IsolationLevel::Serializable;
         core.transactions.began();
         Ok(Self {
-            handle: Arc::clone(handle),
-            id,
+            id: 0,
             options,
             origin: handle.origin(),
             deadline: options.timeout.map(|timeout| core.clock.monotonic().saturating_add(timeout)),
@@ -142,11 +140,22 @@ impl Transaction {
             has_read: AtomicBool::new(false),
             observed: observes.then(Arc::default),
             writes: WriteSet::new(BATCH_BYTES_MAX),
-            locks: HeldLocks::none(core, id),
+            locks: HeldLocks::default(),
             failure: None,
             committed: false,
             indexing: Indexing::begin(core),
+            handle,
         })
+    }
+
+    /// What tells it apart from all others of the process. Given when it is first needed, because most transactions never are.
+    pub(super) fn id(&mut self) -> TransactionId {
+        static GIVEN: AtomicU64 = AtomicU64::new(0);
+        if self.id == 0 {
+            // Relaxed: only has to be unique.
+            self.id = GIVEN.fetch_add(1, Ordering::Relaxed) + 1;
+        }
+        self.id
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -229,7 +238,7 @@ impl Transaction {
     /// If the transaction is read-only, has failed or used up its time.
     pub fn set_savepoint(&mut self) -> Result<Savepoint> {
         self.check_writable()?;
-        Ok(Savepoint { transaction: self.id, number: self.writes.set_savepoint() })
+        Ok(Savepoint { transaction: self.id(), number: self.writes.set_savepoint() })
     }
 
     fn number_of(&self, savepoint: &Savepoint) -> Result<u64> {
