@@ -1,6 +1,6 @@
 //! Commits of finished tables: writers wait, memory is empty, one sequence number goes into the manifest.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use crate::commit::pipeline::CommitPipeline;
 use crate::commit::publish::Waiter;
@@ -35,7 +35,7 @@ impl CommitPipeline {
     /// the edit is in the manifest.
     pub(crate) fn commit_tables(
         &self,
-        footprint: Arc<Footprint>,
+        footprint: Footprint,
         install: impl FnOnce(Sequence, Lsn) -> Result<()>,
     ) -> Result<Sequence> {
         let hold = self.hold()?;

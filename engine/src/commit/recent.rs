@@ -20,6 +20,9 @@ use crate::key::{Sequence, ValueKind};
 /// Room for a key and its length that is mostly enough.
 const KEY_BYTES_USUAL: usize = 64;
 
+/// Room for the keys of a small commit, so that an entry of the queue takes two cache lines.
+const INLINE_BYTES: usize = 110;
+
 /// Bookkeeping of one footprint, in bytes.
 const OVERHEAD_BYTES: usize = 128;
 
@@ -27,41 +30,84 @@ const OVERHEAD_BYTES: usize = 128;
 const NEWEST_LOOKED_AT: usize = 16;
 
 /// Which keys a commit wrote.
+#[derive(Debug, Clone)]
+pub(crate) enum Footprint {
+    /// Few and short ones, which the queue holds itself: memory that one thread allocates and another frees is dear for both.
+    Short(Inline),
+    Long(Arc<Written>),
+}
+
+/// Keys in place, each behind its length as one byte.
+#[derive(Debug, Clone)]
+pub(crate) struct Inline {
+    len: u8,
+    bytes: [u8; INLINE_BYTES],
+}
+
+/// Any number of keys, and ranges.
 #[derive(Debug, Default)]
-pub(crate) struct Footprint {
+pub(crate) struct Written {
     /// Each full key behind its length as four bytes.
     keys: Vec<u8>,
     /// Ranges that were deleted or ingested: inclusive start, exclusive end.
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Footprint {
-    /// Of a batch.
-    pub(crate) fn of(batch: &WriteBatch) -> Arc<Self> {
-        let room = batch.size_bytes().min(batch.len() * KEY_BYTES_USUAL);
-        let mut footprint = Self { keys: Vec::with_capacity(room), ranges: Vec::new() };
+impl Inline {
+    /// The keys of a batch that has nothing else, if they fit.
+    fn of(batch: &WriteBatch) -> Option<Self> {
+        let mut inline = Self { len: 0, bytes: [0; INLINE_BYTES] };
         for record in Records::new(batch.bytes()).flatten() {
             if record.kind == ValueKind::RangeDelete {
-                footprint.ranges.push((record.key.to_vec(), record.value.to_vec()));
+                return None;
+            }
+            let begin = usize::from(inline.len);
+            let end = begin + 1 + record.key.len();
+            let [length, key @ ..] = inline.bytes.get_mut(begin..end)? else { return None };
+            // A key that fits has less than 256 bytes, and so have all of them.
+            *length = record.key.len() as u8;
+            key.copy_from_slice(record.key);
+            inline.len = end as u8;
+        }
+        Some(inline)
+    }
+}
+
+impl Footprint {
+    /// Of a batch.
+    pub(crate) fn of(batch: &WriteBatch) -> Self {
+        if let Some(inline) = Inline::of(batch) {
+            return Self::Short(inline);
+        }
+        let room = batch.size_bytes().min(batch.len() * KEY_BYTES_USUAL);
+        let mut written = Written { keys: Vec::with_capacity(room), ranges: Vec::new() };
+        for record in Records::new(batch.bytes()).flatten() {
+            if record.kind == ValueKind::RangeDelete {
+                written.ranges.push((record.key.to_vec(), record.value.to_vec()));
             } else {
-                footprint.keys.extend_from_slice(&(record.key.len() as u32).to_le_bytes());
-                footprint.keys.extend_from_slice(record.key);
+                written.keys.extend_from_slice(&(record.key.len() as u32).to_le_bytes());
+                written.keys.extend_from_slice(record.key);
             }
         }
-        Arc::new(footprint)
+        Self::Long(Arc::new(written))
     }
 
     /// Of a commit that may have written any key of these ranges: inclusive start, exclusive end.
-    pub(crate) fn of_ranges(ranges: Vec<(Vec<u8>, Vec<u8>)>) -> Arc<Self> {
-        Arc::new(Self { keys: Vec::new(), ranges })
+    pub(crate) fn of_ranges(ranges: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+        Self::Long(Arc::new(Written { keys: Vec::new(), ranges }))
     }
 
     /// The keys written.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.keys.as_slice();
+        let (mut rest, length_bytes) = match self {
+            Self::Short(inline) => (inline.bytes.get(..inline.len.into()).unwrap_or_default(), 1),
+            Self::Long(written) => (written.keys.as_slice(), size_of::<u32>()),
+        };
         std::iter::from_fn(move || {
-            let (length, behind) = rest.split_first_chunk()?;
-            let (key, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            let (length, behind) = rest.split_at_checked(length_bytes)?;
+            let length =
+                length.iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte));
+            let (key, behind) = behind.split_at_checked(length)?;
             rest = behind;
             Some(key)
         })
@@ -69,12 +115,17 @@ impl Footprint {
 
     /// The ranges deleted or ingested.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.ranges.iter().map(|(start, end)| (start.as_slice(), end.as_slice()))
+        let ranges: &[_] = match self {
+            Self::Short(_) => &[],
+            Self::Long(written) => &written.ranges,
+        };
+        ranges.iter().map(|(start, end)| (start.as_slice(), end.as_slice()))
     }
 
     fn bytes(&self) -> usize {
-        let ranges: usize = self.ranges.iter().map(|(start, end)| start.len() + end.len()).sum();
-        self.keys.len() + ranges + OVERHEAD_BYTES
+        let Self::Long(written) = self else { return size_of::<RecentWrite>() };
+        let ranges = written.ranges.iter().map(|(start, end)| start.len() + end.len());
+        written.keys.len() + ranges.sum::<usize>() + OVERHEAD_BYTES
     }
 }
 
@@ -82,7 +133,7 @@ impl Footprint {
 #[derive(Debug, Clone)]
 pub(crate) struct RecentWrite {
     pub(crate) last: Sequence,
-    pub(crate) footprint: Arc<Footprint>,
+    pub(crate) footprint: Footprint,
     /// What it takes, known without a look at what may not be in the processor's cache any more.
     bytes: usize,
 }
@@ -118,7 +169,7 @@ impl RecentWrites {
     pub(crate) fn add(
         &mut self,
         last: Sequence,
-        footprint: Arc<Footprint>,
+        footprint: Footprint,
         visible: Sequence,
     ) -> Option<RecentWrite> {
         let bytes = footprint.bytes();
@@ -193,7 +244,7 @@ pub(crate) enum Admission {
 mod tests {
     use super::*;
 
-    fn footprint(key: &str) -> Arc<Footprint> {
+    fn footprint(key: &str) -> Footprint {
         let mut batch = WriteBatch::new();
         batch.put(key, "value").delete("gone").delete_range("from", "to");
         Footprint::of(&batch)
@@ -206,7 +257,27 @@ mod tests {
         assert_eq!(keys, [&b"\0\0\0\0k"[..], b"\0\0\0\0gone"]);
         let ranges: Vec<_> = footprint.ranges().collect();
         assert_eq!(ranges, [(&b"\0\0\0\0from"[..], &b"\0\0\0\0to"[..])]);
-        assert_eq!(Footprint::default().keys().count(), 0);
+        assert_eq!(Footprint::of(&WriteBatch::new()).keys().count(), 0);
+    }
+
+    #[test]
+    fn keys_are_the_same_whether_they_fit_or_not() {
+        for length in [1, 50, 51, 104, 105, 106, 107, 250, 251, 252, 300] {
+            let keys = ["x".repeat(length), "y".repeat(length.min(51)), "z".to_owned()];
+            for count in 1..=keys.len() {
+                let mut batch = WriteBatch::new();
+                for key in &keys[..count] {
+                    batch.put(key, "value");
+                }
+                let footprint = Footprint::of(&batch);
+                let fits = keys[..count].iter().map(|key| 5 + key.len()).sum::<usize>();
+                assert_eq!(matches!(footprint, Footprint::Short(_)), fits <= INLINE_BYTES);
+                let found: Vec<_> = footprint.keys().map(|key| key[4..].to_vec()).collect();
+                assert!(found.iter().eq(keys[..count].iter().map(String::as_bytes)), "{length}");
+                assert_eq!(footprint.ranges().count(), 0);
+            }
+        }
+        assert_eq!(size_of::<RecentWrite>(), 128);
     }
 
     #[test]
