@@ -1,5 +1,6 @@
 //! A commit's place in the order of all writes, which it gets under the commit lock.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Sequence;
 use crate::limits::SEQUENCE_MAX;
 use crate::memtable::Memtable;
-use crate::stripes::Share;
 
 /// How long a commit sleeps when too many are in flight: about what the device needs for one write.
 const TICKET_NAP: Duration = Duration::from_micros(50);
@@ -22,7 +22,7 @@ pub(super) struct Enqueued {
     pub(super) ticket: Ticket,
     pub(super) first_sequence: Sequence,
     pub(super) last_sequence: Sequence,
-    pub(super) memtable: Share<Memtable>,
+    pub(super) memtable: Arc<Memtable>,
     pub(super) lead: Option<LeadFrame>,
     /// True if the commit waits for a frame or a sync that somebody must lead.
     pub(super) needs_leader: bool,

@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::key::Sequence;
 use crate::memtable::Memtable;
 use crate::read::view::{FrozenMemtable, View};
-use crate::stripes::Share;
 use crate::wal::Lsn;
 use crate::wal::segment::SegmentFile;
 
@@ -19,8 +18,9 @@ const RANGE_TOMBSTONES_MAX: usize = 10_000;
 impl CommitPipeline {
     /// The active memtable, after replacing a full one. `None` if that would exceed the bound on memtables.
     #[inline]
-    pub(super) fn memtable_with_room(&self, state: &mut State) -> Result<Option<Share<Memtable>>> {
-        let (active, frozen) = self.views.with(|view| (view.written.share(), view.frozen.len()));
+    pub(super) fn memtable_with_room(&self, state: &mut State) -> Result<Option<Arc<Memtable>>> {
+        let (active, frozen) =
+            self.views.with(|view| (Arc::clone(&view.active), view.frozen.len()));
         let log_behind = state
             .log
             .as_ref()
@@ -34,12 +34,11 @@ impl CommitPipeline {
         if frozen + 2 > self.limits.memtables_max {
             return Ok(None);
         }
-        self.freeze(state)?;
-        Ok(Some(self.views.with(|view| view.written.share())))
+        self.freeze(state).map(Some)
     }
 
-    /// Replaces the active memtable by a new one.
-    fn freeze(&self, state: &mut State) -> Result<()> {
+    /// Replaces the active memtable by a new one, which is returned.
+    fn freeze(&self, state: &mut State) -> Result<Arc<Memtable>> {
         let next = Arc::new(self.memtables.make()?);
         let log_end = state.log.as_ref().map_or(0, LogWriter::end);
         let last_sequence = state.next_sequence - 1;
@@ -48,10 +47,10 @@ impl CommitPipeline {
             let frozen =
                 FrozenMemtable { memtable: Arc::clone(&view.active), last_sequence, log_end };
             let all = std::iter::once(Arc::new(frozen)).chain(view.frozen.iter().cloned());
-            view.with_memtables(next, all.collect())
+            view.with_memtables(Arc::clone(&next), all.collect())
         });
         (self.wake_background)();
-        Ok(())
+        Ok(next)
     }
 
     /// Waits until a flush is done or has failed; whoever waited looks again whether there is room.

@@ -15,7 +15,6 @@ use crate::kinds::Rules;
 use crate::manifest::Version;
 use crate::memtable::Memtable;
 use crate::range_tombstones::RangeTombstones;
-use crate::stripes::StripedArc;
 use crate::wal::Lsn;
 
 /// A memtable that is no longer written and waits to become tables.
@@ -31,8 +30,6 @@ pub(crate) struct FrozenMemtable {
 pub(crate) struct View {
     /// The memtable being written.
     pub(crate) active: Arc<Memtable>,
-    /// The same, for commits to take a share of.
-    pub(crate) written: StripedArc<Memtable>,
     /// Newest first.
     pub(crate) frozen: Vec<Arc<FrozenMemtable>>,
     /// The tables.
@@ -53,15 +50,7 @@ impl View {
         rules: Arc<Rules>,
         read_cost: Arc<ReadCost>,
     ) -> Self {
-        Self {
-            written: StripedArc::new(&active),
-            active,
-            frozen,
-            version,
-            rules,
-            read_cost,
-            settled_tombstones: OnceLock::new(),
-        }
+        Self { active, frozen, version, rules, read_cost, settled_tombstones: OnceLock::new() }
     }
 
     /// The same tables under other memtables.
