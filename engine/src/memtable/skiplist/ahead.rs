@@ -5,9 +5,9 @@
 //! et al., "Asynchronous memory access chaining", VLDB 2015.)
 //!
 //! An insert uses what was found if that is still true. Whether somebody has inserted there meanwhile is told by the exchange that links the
-//! node, as always. A search may begin before its record has a sequence number, and then leads to where the newest version belongs: every
-//! version that it met had its number earlier, and so is older than what will be inserted. Once the number is known it must be searched for, because
-//! newer versions may be there already.
+//! node, as always. A search may begin before its record has a sequence number, and then leads to where the newest version belongs. That is for
+//! commits with a condition on the key only: whoever wrote it since has made them fail, so that every version that the search meets is older than
+//! what will be inserted. Others must wait for the number and search for it, because newer versions may be there already.
 
 #![forbid(unsafe_code)]
 
