@@ -1,8 +1,10 @@
 //! The keys of a commit on their way to their places in the memtable, before the commit has its place in the order.
 //!
-//! The records of a batch in no order are inserted so, a few at a time. Whoever makes a batch whose keys lie far apart sets out for them early, and goes on whenever there is something else to do between two
+//! Whoever makes a batch whose keys lie far apart sets out for them early, and goes on whenever there is something else to do between two
 //! moves: waiting for memory then costs nothing (see [`skiplist`](super::skiplist)). The inserts use what was found. All of it is a
 //! hint: what was not found by then, or of another memtable, is searched by the inserts.
+//!
+//! Other records in no order, of a batch or of the log in recovery, are searched for a few at a time, right before they are inserted.
 
 #![forbid(unsafe_code)]
 
@@ -49,7 +51,7 @@ pub(crate) fn insert_all(
             })?;
         }
         for (index, &record) in group.iter().enumerate() {
-            searches.go_on_until(|ways| !ways[index].place.is_under_way());
+            searches.arrive_at(index);
             memtable.insert_by(&searches.ways[index], record, splice)?;
         }
         searches.end();
@@ -134,13 +136,14 @@ impl Approaches {
 
     /// Goes on with all until the search for the place of a key is over, or takes too long.
     pub(crate) fn arrive(&mut self, key: &[u8]) {
-        let Some(index) = self.ways().iter().position(|way| way.key == key) else { return };
-        self.go_on_until(|ways| !ways[index].place.is_under_way());
+        if let Some(index) = self.ways().iter().position(|way| way.key == key) {
+            self.arrive_at(index);
+        }
     }
 
-    fn go_on_until(&mut self, is_enough: impl Fn(&[Way]) -> bool) {
+    fn arrive_at(&mut self, index: usize) {
         for _ in 0..MOVES_MAX {
-            if is_enough(&self.ways) {
+            if !self.ways[index].place.is_under_way() {
                 return;
             }
             self.go_on();
@@ -152,6 +155,7 @@ impl Approaches {
     pub(super) fn of(&self, key: &[u8]) -> Option<&Way> {
         self.ways().iter().find(|way| way.key == key)
     }
+
     fn ways(&self) -> &[Way] {
         &self.ways[..self.count]
     }
