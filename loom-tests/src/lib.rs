@@ -12,6 +12,8 @@
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "a model uses a part of each included file")]
 
+#[path = "../../engine/src/commit/later.rs"]
+mod commit_later;
 #[path = "../../engine/src/key.rs"]
 mod key;
 #[path = "../../engine/src/limits.rs"]
@@ -29,6 +31,8 @@ mod wal {
 
 #[cfg(test)]
 mod arena_reserve;
+#[cfg(test)]
+mod later;
 #[cfg(test)]
 mod skiplist_insert;
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl CommitPipeline {
             }
             if let Some(condition) = &mut condition
                 && let Some(recent) = &mut state.recent
-                && condition.admit(recent, self.visible())? == Admission::CatchUpFirst
+                && condition.admit(recent, self.publisher.visible())? == Admission::CatchUpFirst
             {
                 drop(state);
                 condition.catch_up()?;
@@ -87,7 +87,8 @@ impl CommitPipeline {
                 Ok(Ok(enqueued)) => {
                     if let Some(recent) = &mut state.recent {
                         let footprint = footprint.take().unwrap_or_else(|| Footprint::of(batch));
-                        _forgotten = recent.add(enqueued.last_sequence, footprint, self.visible());
+                        _forgotten =
+                            recent.add(enqueued.last_sequence, footprint, self.publisher.visible());
                     }
                     return Ok(enqueued);
                 }

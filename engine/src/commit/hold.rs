@@ -61,7 +61,7 @@ impl CommitPipeline {
                 state.next_sequence += 1;
                 self.publisher.enter(ticket, ticket, sequence, 0, Waiter::Thread);
                 if let Some(recent) = &mut state.recent {
-                    recent.add(sequence, footprint, self.visible());
+                    recent.add(sequence, footprint, self.publisher.visible());
                 }
                 break ticket;
             }

@@ -6,7 +6,8 @@
 //!    A `Buffered` batch is *stored* (copied into the mapped segment: no system call). A `Sync` batch joins the open *frame*.
 //! 3. **Lead** ([`lead`]): if a lane to the device is idle, the committer seals the open frame and submits it, once those who wrote lately have
 //!    had a moment to join ([`gather`]). Up to K frames are in flight, one fewer of small ones. A small frame is written in stage 5, by a plain call.
-//! 4. **Apply** the batch to the memtable while the device writes; members of a frame apply in parallel.
+//! 4. **Apply** the batch to the memtable while the device writes; members of a frame apply in parallel. A single `Buffered` put in no order is
+//!    found there [`later`]: its search goes on during the next puts, and whoever reads finishes it first.
 //! 5. **Wait** for the device (leader) or for the leader (everybody else).
 //! 6. **Publish** ([`publish`]): tickets become visible strictly in order, each as soon as it is applied and as durable as it asked for.
 //!    `visible = min(applied, durable)`: nobody sees what a crash can still take away.
@@ -31,7 +32,7 @@
 //! **Ahead of need** ([`ahead`]). Memory, log pages and fences that the next commits will use are made ready by a thread, which
 //! commits leave notes for.
 //!
-//! Lock order: commit lock, then the view lock, then leaf locks (segment pool). The publisher has no lock.
+//! Lock order: commit lock, then the view lock, then leaf locks (segment pool, pending puts). The publisher has no lock.
 
 pub(crate) mod ahead;
 mod apply;
@@ -40,6 +41,7 @@ mod enqueue;
 pub(crate) mod future;
 pub(crate) mod gather;
 mod hold;
+pub(crate) mod later;
 mod lead;
 pub(crate) mod log_writer;
 pub(crate) mod pipeline;

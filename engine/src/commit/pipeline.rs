@@ -14,6 +14,7 @@ use crate::commit::apply::apply;
 use crate::commit::driver::DriverSignal;
 use crate::commit::enqueue::{Enqueued, Placing};
 use crate::commit::gather::Gathering;
+use crate::commit::later::Later;
 use crate::commit::log_writer::LogWriter;
 use crate::commit::publish::{Publisher, Ticket, Waiter, Wake};
 use crate::commit::recent::{CommitCheck, RecentWrites};
@@ -23,6 +24,7 @@ use crate::key::Sequence;
 use crate::kinds::Rules;
 use crate::memtable::MemtableMaker;
 use crate::memtable::approaches::Approaches;
+use crate::memtable::pending::PendingPuts;
 use crate::options::Durability;
 use crate::read::view::ViewCell;
 use crate::wal::Lsn;
@@ -81,6 +83,8 @@ pub(crate) struct CommitPipeline {
     pub(super) driver: DriverSignal,
     pub(super) gathering: Arc<Gathering>,
     pub(super) ahead: Ahead,
+    /// Puts that nobody has looked for yet.
+    later: Later<PendingPuts>,
 }
 
 /// What holds the commit lock.
@@ -149,6 +153,7 @@ impl CommitPipeline {
             driver: DriverSignal::default(),
             gathering: gathering.unwrap_or_default(),
             ahead: Ahead::default(),
+            later: Later::default(),
         }
     }
 
@@ -166,10 +171,12 @@ impl CommitPipeline {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest sequence number that readers see.
+    /// The newest sequence number that readers see. Everything up to it is in its place in the memtables.
     #[inline]
     pub(crate) fn visible(&self) -> Sequence {
-        self.publisher.visible()
+        let visible = self.publisher.visible();
+        self.later.finish_any();
+        visible
     }
 
     pub(crate) fn stall(&self) -> &Stall {
@@ -262,7 +269,8 @@ impl CommitPipeline {
         if let Some(frame) = &mut commit.lead {
             frame.submit();
         }
-        if let Err(error) = apply(&commit.memtable, batch, commit.first_sequence, ahead) {
+        let later = (!sync).then_some(&self.later);
+        if let Err(error) = apply(&commit.memtable, batch, commit.first_sequence, ahead, later) {
             self.fail(error);
         } else {
             self.publisher.applied(commit.ticket);

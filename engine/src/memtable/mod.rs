@@ -15,6 +15,7 @@ pub(crate) mod fences;
 pub(crate) mod link;
 #[allow(unsafe_code, reason = "owns memory that comes straight from the system")]
 mod pages;
+pub(crate) mod pending;
 mod presence;
 #[allow(unsafe_code, reason = "lays nodes out in the arena and reads them while others are linked")]
 pub(crate) mod skiplist;
@@ -29,7 +30,7 @@ use self::approaches::{Approaches, NewRecord, Way};
 pub(crate) use self::cursor::MemtableCursor;
 use self::presence::{Presence, PresenceStock};
 pub(crate) use self::skiplist::Splice;
-use self::skiplist::{Approach, Position, SkipList};
+use self::skiplist::{Approach, Position, SkipList, Unlinked};
 use self::stock::ChunkStock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Sequence, Trailer, hash_key};
@@ -135,6 +136,17 @@ impl Memtable {
         self.presence.add(way.hash);
         let inserted = self.list.insert_approached(key, trailer, value, splice, &way.place);
         inserted.map_err(|_full| no_room())
+    }
+
+    /// Takes in a record that nobody finds before it is [linked](Self::link). Fails as [`insert`](Self::insert) does.
+    fn make(&self, record: NewRecord<'_>) -> Result<Unlinked> {
+        self.list.make(record.key, record.trailer, record.value).map_err(|_full| no_room())
+    }
+
+    /// Makes a record be found, by the place that was searched if it was found; `hash` is that of the record's key.
+    fn link(&self, hash: u64, made: Unlinked, splice: &mut Splice, place: &Approach) {
+        self.presence.add(hash);
+        self.list.link(made, splice, place);
     }
 
     /// Begins to search the place of a record whose key has this hash.

@@ -222,6 +222,13 @@ impl SkipList {
         debug_assert!((1..=HEIGHT_MAX).contains(&height));
         let target = Target { key, trailer };
         let made = self.make_node(target, value, height).ok_or(ArenaFull)?;
+        self.link_node(target, made, height, splice);
+        Ok(())
+    }
+
+    /// Links a new node at so many levels.
+    #[inline]
+    fn link_node(&self, target: Target<'_>, made: Address, height: usize, splice: &mut Splice) {
         if height > self.height.load(Ordering::Relaxed) {
             self.height.fetch_max(height, Ordering::Relaxed);
         }
@@ -244,7 +251,6 @@ impl SkipList {
             }
         }
         self.entries.fetch_add(1, Ordering::Relaxed);
-        Ok(())
     }
 
     /// True if the list has outgrown its fences, or the stock is low.
@@ -565,7 +571,7 @@ impl SkipList {
     }
 }
 
-/// A complete node. Only made from addresses that came out of a list's links, so that it is one.
+/// A complete node. Only made from addresses that came out of a list's links or from making a node, so that it is one.
 #[derive(Clone, Copy)]
 struct Node<'a> {
     base: *const u8,
@@ -675,7 +681,7 @@ fn random_height(seed: u64) -> usize {
 #[path = "skiplist/ahead.rs"]
 mod ahead;
 #[cfg(not(loom))]
-pub(crate) use self::ahead::Approach;
+pub(crate) use self::ahead::{Approach, Unlinked};
 #[cfg(any(test, loom))]
 #[path = "skiplist/check.rs"]
 pub(crate) mod check;

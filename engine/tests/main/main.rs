@@ -38,5 +38,6 @@ mod transaction_histories;
 mod transaction_kinds;
 mod transaction_model;
 mod transactions;
+mod unread_puts;
 mod workload;
 mod write_async;

@@ -44,6 +44,14 @@ pub(crate) struct Approach {
     gaps: [Gap; FENCE_LEVEL + 1],
 }
 
+/// The node of a record that is complete, and that nobody can find yet.
+#[derive(Debug)]
+pub(crate) struct Unlinked {
+    owner: NonZeroU64,
+    address: Address,
+    height: usize,
+}
+
 impl Approach {
     /// Whether moves are left.
     pub(crate) fn is_under_way(&self) -> bool {
@@ -132,19 +140,45 @@ impl SkipList {
         splice: &mut Splice,
         approach: &Approach,
     ) -> Result<(), ArenaFull> {
+        let made = self.make(key, trailer, value)?;
+        self.link(made, splice, approach);
+        Ok(())
+    }
+
+    /// Writes the node of a record, which nobody finds before it is [linked](Self::link).
+    pub(crate) fn make(
+        &self,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+    ) -> Result<Unlinked, ArenaFull> {
         let height = height_of(key, trailer);
+        let address = self.make_node(Target { key, trailer }, value, height).ok_or(ArenaFull)?;
+        Ok(Unlinked { owner: self.id, address, height })
+    }
+
+    /// The key of a node of this list.
+    #[inline]
+    pub(crate) fn key_of(&self, made: &Unlinked) -> &[u8] {
+        assert_eq!(made.owner, self.id, "a node is used with the list that it was made for");
+        self.node(made.address).key()
+    }
+
+    /// Links a node of this list, by the place that was searched before if it was found.
+    #[inline]
+    pub(crate) fn link(&self, made: Unlinked, splice: &mut Splice, approach: &Approach) {
+        let key = self.key_of(&made);
+        let Unlinked { address: made, height, .. } = made;
+        let target = Target { key, trailer: Trailer(self.node(made).header().trailer) };
         if !approach.is_found_in(self) || height > approach.gaps.len() {
-            return self.insert_at_height(key, trailer, value, splice, height);
+            return self.link_node(target, made, height, splice);
         }
-        let target = Target { key, trailer };
-        let made = self.make_node(target, value, height).ok_or(ArenaFull)?;
         for (level, &(mut gap)) in approach.gaps.iter().enumerate().take(height) {
             while !self.link_between(target, made, level, &mut gap) {
                 gap = self.walk(target, level, Gap { link: 0, shared_behind: 0, ..gap });
             }
         }
         self.entries.fetch_add(1, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Asks for the lines of a node that a search will read: link, header and the begin of the key.
