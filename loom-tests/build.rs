@@ -1,14 +1,37 @@
-//! Makes the mutants: copies of the publisher with one mistake each, which its models must catch.
+//! Makes the mutants: copies of modules with one mistake each, which their models must catch.
 
 #![allow(clippy::disallowed_methods, reason = "a build script is no part of the database")]
 
 use std::path::Path;
 use std::{env, fs};
 
-const PUBLISHER: &str = "../engine/src/commit/publish.rs";
+/// Name of a mutant, what its source has, and what the mutant has instead.
+type Mutant = (&'static str, &'static str, &'static str);
 
-/// Name of a mutant, what its source has instead of what.
-const MUTANTS: [(&str, &str, &str); 9] = [
+/// Each module and its mutants.
+const MODULES: [(&str, &[Mutant]); 2] =
+    [("../engine/src/commit/publish.rs", &PUBLISHER), ("../engine/src/commit/later.rs", &LATER)];
+
+const LATER: [Mutant; 4] = [
+    (
+        "withdrawn_before_it_is_done",
+        "        work.finish();\n",
+        "        self.announced.store(false, Ordering::Release);\n        work.finish();\n",
+    ),
+    (
+        "withdrawn_without_the_lock",
+        "        self.announced.store(false",
+        "        drop(work);\n        self.announced.store(false",
+    ),
+    (
+        "announcement_loaded_without_acquire",
+        "self.announced.load(Ordering::Acquire)",
+        "self.announced.load(Ordering::Relaxed)",
+    ),
+    ("not_announced", "if added && !self", "if false && !self"),
+];
+
+const PUBLISHER: [Mutant; 9] = [
     (
         "woken_before_the_bell_changes",
         "bell.change();\n            bell.wake(EVERYBODY);",
@@ -58,18 +81,23 @@ const MUTANTS: [(&str, &str, &str); 9] = [
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={PUBLISHER}");
-    if env::var_os("CARGO_CFG_LOOM").is_none() {
-        return;
+    for (module, mutants) in MODULES {
+        println!("cargo::rerun-if-changed={module}");
+        if env::var_os("CARGO_CFG_LOOM").is_some() {
+            make(module, mutants);
+        }
     }
-    let source = fs::read_to_string(PUBLISHER).expect("the publisher is readable");
-    // An included file has no documentation of its own.
+}
+
+fn make(module: &str, mutants: &[Mutant]) {
+    let source = fs::read_to_string(module).expect("the module is readable");
+    // An included file has no documentation or attributes of its own.
     let source: String = source
         .lines()
-        .filter(|line| !line.starts_with("//!"))
+        .filter(|line| !line.starts_with("//!") && !line.starts_with("#!"))
         .fold(String::new(), |all, line| all + line + "\n");
     let directory = env::var_os("OUT_DIR").expect("cargo sets it");
-    for (name, right, wrong) in MUTANTS {
+    for (name, right, wrong) in mutants {
         assert_eq!(source.matches(right).count(), 1, "the place for the mutant {name} has changed");
         let path = Path::new(&directory).join(name).with_extension("rs");
         fs::write(path, source.replace(right, wrong)).expect("the output directory is writable");

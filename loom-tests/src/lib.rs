@@ -12,10 +12,9 @@
 #![cfg(loom)]
 #![allow(dead_code, unreachable_pub, reason = "a model uses a part of each included file")]
 
-#[path = "../../engine/src/commit/later.rs"]
-mod commit_later;
 #[path = "../../engine/src/key.rs"]
 mod key;
+mod later;
 #[path = "../../engine/src/limits.rs"]
 mod limits;
 mod memtable;
@@ -31,8 +30,6 @@ mod wal {
 
 #[cfg(test)]
 mod arena_reserve;
-#[cfg(test)]
-mod later;
 #[cfg(test)]
 mod skiplist_insert;
 #[cfg(test)]

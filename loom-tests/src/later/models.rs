@@ -1,10 +1,10 @@
-//! What a reader knows of is done, whoever has done it, and nothing is done twice.
+// Included in the mutants too.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
-use crate::commit_later::{Later, Work};
+use super::later::{Later, Work};
 
 /// Numbers that are entered in a register later.
 #[derive(Default)]
@@ -62,8 +62,7 @@ fn look(later: &Later<Entering>, register: &Register, visible: &AtomicU64) {
 }
 
 /// One writer, and two readers of which each may find the work at hand, under way or done by the other.
-#[test]
-fn what_is_visible_is_done_whichever_reader_did_it() {
+pub(super) fn two_readers() {
     crate::model(Some(3), || {
         let later = Arc::new(Later::<Entering>::default());
         let (register, visible) = (Register::new(), Arc::new(AtomicU64::new(0)));
@@ -85,8 +84,7 @@ fn what_is_visible_is_done_whichever_reader_did_it() {
 }
 
 /// Two writers, of which one may find the other adding and then does its work at once; who waits for both finds both done.
-#[test]
-fn writers_who_meet_lose_nothing() {
+pub(super) fn two_writers() {
     crate::model(None, || {
         let later = Arc::new(Later::<Entering>::default());
         let register = Register::new();
@@ -98,9 +96,9 @@ fn writers_who_meet_lose_nothing() {
         };
         put(&later, &register, &visible[0], 0);
         later.finish_any();
-        assert!(register.has(0), "a writer's own is there when it looks");
+        assert!(register.has(0), "a writer's own is visible and not entered");
         other.join().unwrap();
         later.finish_any();
-        assert!(register.has(1));
+        assert!(register.has(1), "the other's is visible and not entered");
     });
 }
