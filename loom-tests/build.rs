@@ -28,7 +28,7 @@ const LATER: [Mutant; 4] = [
         "self.announced.load(Ordering::Acquire)",
         "self.announced.load(Ordering::Relaxed)",
     ),
-    ("not_announced", "if added && !self", "if false && !self"),
+    ("not_announced", "if added && !work", "if false && !work"),
 ];
 
 const PUBLISHER: [Mutant; 9] = [

@@ -4,17 +4,20 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::batch::{Record, Records, WriteBatch};
-use crate::commit::later::Later;
+use crate::commit::later::{Later, Work as _};
 use crate::error::{Error, Result};
 use crate::key::{Sequence, Trailer, ValueKind};
 use crate::memtable::approaches::{Approaches, KEYS_MAX, NewRecord, insert_all};
 use crate::memtable::pending::PendingPuts;
 use crate::memtable::{Memtable, Splice};
 
-/// So many puts are made at once after a reader had to finish puts for which there was time.
-const PUTS_AT_ONCE: u32 = 128;
+/// So many batches are inserted at once after a reader had to finish one for which there was time.
+const AT_ONCE: u32 = 128;
 
-/// How a thread's single puts go.
+/// Batches of more records are inserted at once: their own searches wait together.
+const LEFT_MAX: u32 = 4;
+
+/// How a thread's small batches go.
 #[derive(Default)]
 struct Habit {
     /// So many more are made at once.
@@ -34,31 +37,31 @@ thread_local! {
 }
 
 impl Habit {
-    /// Leaves a put for later, if that is likely to save anything. False if it must be made at once.
+    /// Leaves a batch's records for later, if that is likely to save anything. False if they must be inserted at once.
     #[inline]
     fn leave(
         &mut self,
         later: &Later<PendingPuts>,
-        memtable: &Arc<Memtable>,
-        record: NewRecord<'_>,
+        leave: impl FnOnce(&mut PendingPuts) -> Result<()>,
     ) -> Result<bool> {
         if self.at_once > 0 {
             self.at_once -= 1;
             return Ok(false);
         }
         later.add(|puts| {
-            if self.leaves && puts.is_empty() {
-                *self = Self { at_once: PUTS_AT_ONCE, leaves: false };
+            if self.leaves && puts.is_done() {
+                *self = Self { at_once: AT_ONCE, leaves: false };
                 return Ok(false);
             }
-            self.leaves = puts.put(memtable, record)?;
-            Ok(self.leaves)
+            leave(puts)?;
+            self.leaves = !puts.is_done();
+            Ok(true)
         })
     }
 }
 
-/// Inserts a batch's records, by the places that were found before if they were. A single put that comes in no order is left to be
-/// finished `later`, if it may be.
+/// Inserts a batch's records, by the places that were found before if they were. A few that come in no order are left to be finished
+/// `later`, if they may be.
 pub(super) fn apply(
     memtable: &Arc<Memtable>,
     batch: &WriteBatch,
@@ -66,34 +69,53 @@ pub(super) fn apply(
     ahead: Option<&mut Approaches>,
     later: Option<&Later<PendingPuts>>,
 ) -> Result<()> {
-    SPLICE.with_borrow_mut(|splice| match ahead {
-        Some(ahead) => insert(memtable, batch, first, |record| {
-            ahead.arrive(record.key);
-            memtable.insert_approached(record, splice, ahead)
-        }),
-        None if batch.count() == 1 => insert(memtable, batch, first, |record| {
-            if let Some(later) = later
-                && splice.is_left_out(1)
-                && HABIT.with_borrow_mut(|habit| habit.leave(later, memtable, record))?
-            {
+    SPLICE.with_borrow_mut(|splice| {
+        if let Some(ahead) = ahead {
+            return insert(memtable, batch, first, |record| {
+                ahead.arrive(record.key);
+                memtable.insert_approached(record, splice, ahead)
+            });
+        }
+        if let Some(later) = later
+            && batch.count() <= LEFT_MAX
+            && splice.is_left_out(batch.count())
+        {
+            let leave = |puts: &mut PendingPuts| {
+                insert(memtable, batch, first, |record| puts.put(memtable, record, splice))
+            };
+            if HABIT.with_borrow_mut(|habit| habit.leave(later, leave))? {
                 return Ok(());
             }
-            memtable.insert(record.key, record.trailer, record.value, splice)
-        }),
-        None => SEARCHES.with_borrow_mut(|searches| {
-            let mut group = [NewRecord::default(); KEYS_MAX];
-            let mut filled = 0;
-            insert(memtable, batch, first, |record| {
-                group[filled] = record;
-                filled += 1;
-                if filled < KEYS_MAX {
-                    return Ok(());
-                }
-                filled = 0;
-                insert_all(memtable, &group, splice, searches)
-            })?;
-            insert_all(memtable, &group[..filled], splice, searches)
-        }),
+        }
+        insert_in_groups(memtable, batch, first, splice)
+    })
+}
+
+/// Inserts the records of a batch; those of a larger one that come in no order are searched a few at a time.
+fn insert_in_groups(
+    memtable: &Arc<Memtable>,
+    batch: &WriteBatch,
+    first: Sequence,
+    splice: &mut Splice,
+) -> Result<()> {
+    if batch.count() == 1 {
+        return insert(memtable, batch, first, |NewRecord { key, trailer, value }| {
+            memtable.insert(key, trailer, value, splice)
+        });
+    }
+    SEARCHES.with_borrow_mut(|searches| {
+        let mut group = [NewRecord::default(); KEYS_MAX];
+        let mut filled = 0;
+        insert(memtable, batch, first, |record| {
+            group[filled] = record;
+            filled += 1;
+            if filled < KEYS_MAX {
+                return Ok(());
+            }
+            filled = 0;
+            insert_all(memtable, &group, splice, searches)
+        })?;
+        insert_all(memtable, &group[..filled], splice, searches)
     })
 }
 

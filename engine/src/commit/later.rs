@@ -1,6 +1,6 @@
 //! Puts that return before their records can be found, because nobody looks.
 //!
-//! A single buffered put is acknowledged when its record is in the log, and its record is linked into the memtable while the next puts come
+//! A small buffered batch is acknowledged when it is in the log, and its records are linked into the memtable while the next puts come
 //! in (see `memtable::pending`). Nobody can tell: whoever is going to read takes the newest visible sequence number first, and finishes what
 //! is pending before using that number. So everything up to a sequence number that a reader has is in its place.
 //!
@@ -22,6 +22,9 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Work that can be put off.
 pub(crate) trait Work: Default {
+    /// Whether nothing is left to do.
+    fn is_done(&self) -> bool;
+
     /// Does all of it, if there is any.
     fn finish(&mut self);
 }
@@ -35,7 +38,7 @@ pub(crate) struct Later<W> {
 }
 
 impl<W: Work> Later<W> {
-    /// Adds work, if nobody else does that right now, and `add` has some. False if not: then the put must be made at once. Whoever
+    /// Adds work, if nobody else does that right now, and `add` wants to. False if not: then the put must be made at once. Whoever
     /// learns afterwards of something that the caller does afterwards, and then calls [`finish_any`](Self::finish_any), finds it done.
     ///
     /// # Errors
@@ -44,7 +47,7 @@ impl<W: Work> Later<W> {
     pub(crate) fn add<E>(&self, add: impl FnOnce(&mut W) -> Result<bool, E>) -> Result<bool, E> {
         let Ok(mut work) = self.work.try_lock() else { return Ok(false) };
         let added = add(&mut work)?;
-        if added && !self.announced.load(Ordering::Relaxed) {
+        if added && !work.is_done() && !self.announced.load(Ordering::Relaxed) {
             self.announced.store(true, Ordering::Release);
         }
         Ok(added)

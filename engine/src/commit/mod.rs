@@ -6,8 +6,8 @@
 //!    A `Buffered` batch is *stored* (copied into the mapped segment: no system call). A `Sync` batch joins the open *frame*.
 //! 3. **Lead** ([`lead`]): if a lane to the device is idle, the committer seals the open frame and submits it, once those who wrote lately have
 //!    had a moment to join ([`gather`]). Up to K frames are in flight, one fewer of small ones. A small frame is written in stage 5, by a plain call.
-//! 4. **Apply** the batch to the memtable while the device writes; members of a frame apply in parallel. A single `Buffered` put in no order is
-//!    found there [`later`]: its search goes on during the next puts, and whoever reads finishes it first.
+//! 4. **Apply** the batch to the memtable while the device writes; members of a frame apply in parallel. `Buffered` puts in no order are
+//!    in their places [`later`]: their searches go on during the next puts, and whoever reads finishes them first.
 //! 5. **Wait** for the device (leader) or for the leader (everybody else).
 //! 6. **Publish** ([`publish`]): tickets become visible strictly in order, each as soon as it is applied and as durable as it asked for.
 //!    `visible = min(applied, durable)`: nobody sees what a crash can still take away.

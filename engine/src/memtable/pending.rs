@@ -41,6 +41,10 @@ struct PendingPut {
 }
 
 impl Work for PendingPuts {
+    fn is_done(&self) -> bool {
+        self.memtable.is_none()
+    }
+
     /// Links all, oldest first.
     fn finish(&mut self) {
         for index in 0..PENDING_MAX {
@@ -51,20 +55,22 @@ impl Work for PendingPuts {
 }
 
 impl PendingPuts {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.memtable.is_none()
-    }
-
-    /// Takes in a record to be linked later, goes on with all others, and links the oldest if there are too many. False if there is
-    /// nothing to gain, because the memtable is small: then nothing has happened.
+    /// Takes in a record to be linked later, goes on with all others, and links the oldest if there are too many. Inserts it at once if there
+    /// is nothing to gain, because the memtable is small.
     ///
     /// # Errors
     /// As for an insert.
-    pub(crate) fn put(&mut self, memtable: &Arc<Memtable>, record: NewRecord<'_>) -> Result<bool> {
+    #[inline]
+    pub(crate) fn put(
+        &mut self,
+        memtable: &Arc<Memtable>,
+        record: NewRecord<'_>,
+        splice: &mut Splice,
+    ) -> Result<()> {
         let hash = hash_key(record.key);
         let place = memtable.set_out(record.key, hash, record.trailer);
         if !place.is_under_way() {
-            return Ok(false);
+            return memtable.insert(record.key, record.trailer, record.value, splice);
         }
         let made = memtable.make(record)?;
         if !self.memtable.as_ref().is_some_and(|it| Arc::ptr_eq(it, memtable)) {
@@ -75,7 +81,7 @@ impl PendingPuts {
         self.link(self.next);
         self.puts[self.next] = Some(PendingPut { made, hash, place });
         self.next = (self.next + 1) % PENDING_MAX;
-        Ok(true)
+        Ok(())
     }
 
     /// Goes on by one move of each search.
@@ -130,12 +136,11 @@ mod tests {
                         let key = (random.below(keys) << 40).to_be_bytes();
                         let trailer = Trailer::new(sequence, ValueKind::Put);
                         let value = &sequence.to_le_bytes();
-                        if later
-                            .add(|puts: &mut PendingPuts| {
-                                puts.put(memtable, NewRecord { key: &key, trailer, value })
-                            })
-                            .unwrap()
-                        {
+                        let record = NewRecord { key: &key, trailer, value };
+                        let add = |puts: &mut PendingPuts| {
+                            puts.put(memtable, record, &mut splice).map(|()| true)
+                        };
+                        if later.add(add).unwrap() {
                             left.fetch_add(1, Ordering::Relaxed);
                         } else {
                             memtable.insert(&key, trailer, value, &mut splice).unwrap();

@@ -1,4 +1,4 @@
-//! Single buffered puts are put into their places while nobody looks: whoever does look, in whatever way, must not notice.
+//! Small buffered writes are put into their places while nobody looks: whoever does look, in whatever way, must not notice.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -54,7 +54,16 @@ impl Burst {
                 Some(again) if self.random.percent(10) => again.clone(),
                 _ => key_of(number),
             };
-            if self.random.percent(20) {
+            if self.random.percent(10) {
+                let (other, number) =
+                    (key_of(self.random.below(RECORDS) as u64), self.random.next());
+                let mut batch = WriteBatch::new();
+                batch.put(&other, number.to_le_bytes()).delete(&key);
+                self.db.write_with(&batch, &buffered).unwrap();
+                self.model.insert(other.clone(), number.to_le_bytes().to_vec());
+                self.model.remove(&key);
+                self.last.extend([other, key]);
+            } else if self.random.percent(20) {
                 self.db.delete_with(&key, &buffered).unwrap();
                 self.model.remove(&key);
                 self.last.push(key);

@@ -33,6 +33,10 @@ impl Register {
 }
 
 impl Work for Entering {
+    fn is_done(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     fn finish(&mut self) {
         for number in self.pending.drain(..) {
             self.register.as_ref().expect("who adds brings the register").enter(number);
