@@ -199,7 +199,7 @@ impl Memtable {
 
     /// The newest range tombstone over `key` that a reader at `snapshot` may see. One load when
     /// there are none at all.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn newest_covering(&self, key: &[u8], snapshot: Sequence) -> Option<Sequence> {
         if self.range_tombstone_count() == 0 {
             return None;
