@@ -64,6 +64,8 @@ pub enum Work {
     InFlight(&'static str, usize, Durability),
     /// A workload at a share of the rate that the same engine reached at full speed just before.
     Paced(&'static str, f64, usize, Durability),
+    /// A workload at so many operations a second, the same for all engines.
+    AtRate(&'static str, f64, usize, Durability),
     /// Opening the store.
     Open,
 }
@@ -78,6 +80,7 @@ impl Work {
             | Self::Beyond(name, ..)
             | Self::RunTimes(name, ..)
             | Self::InFlight(name, ..)
+            | Self::AtRate(name, ..)
             | Self::Paced(name, ..) => Workload::named(name).ok(),
             Self::Load | Self::Open => None,
         }
@@ -96,6 +99,7 @@ impl Work {
             Self::Run(_, _, durability)
             | Self::RunTimes(_, _, _, durability)
             | Self::InFlight(_, _, durability)
+            | Self::AtRate(_, _, _, durability)
             | Self::Paced(_, _, _, durability) => durability,
             Self::Steady(..) | Self::Beyond(..) | Self::Load | Self::Open => Durability::Buffered,
         }
@@ -144,7 +148,7 @@ const fn long(
 
 use Data::{BeyondMemory, InLog, Large, Nothing, Small, SmallInOrder, Ycsb};
 use Durability::{Buffered, Sync};
-use Work::{Beyond, InFlight, Load, Open, Paced, Run, RunTimes, Steady};
+use Work::{AtRate, Beyond, InFlight, Load, Open, Paced, Run, RunTimes, Steady};
 
 /// Those that are compared when opening.
 const WITH_LOGS: &[&str] = &["rustlite", "rocksdb", "leveldb"];
@@ -182,7 +186,7 @@ const WITH_DELETES: &[&str] =
 const WITH_EXPIRY: &[&str] = &["rustlite"];
 
 /// All experiments.
-pub const EXPERIMENTS: [Experiment; 42] = [
+pub const EXPERIMENTS: [Experiment; 43] = [
     quick("load-in-order", "load in key order", SmallInOrder, Load),
     quick("load-random", "load in random order", Small, Load),
     quick("get", "random get of present keys, 1 thread", Small, Run("get", 1, Buffered)),
@@ -222,6 +226,13 @@ pub const EXPERIMENTS: [Experiment; 42] = [
         "overwrite at 80 % of saturation",
         Small,
         Paced("overwrite", 0.8, 1, Buffered),
+        &[],
+    ),
+    long(
+        "put-at-rate",
+        "overwrite at 150,000 puts a second",
+        Small,
+        AtRate("overwrite", 150_000.0, 1, Buffered),
         &[],
     ),
     long(

@@ -304,7 +304,10 @@ impl Session<'_> {
             // One read proves that the store is open.
             Work::Open => StepSpec { operations: Some(1), seconds: None, ..named("get", 1) },
             Work::Paced(workload, share, threads, _) => {
-                return self.run_paced(engine, experiment, share, named(workload, threads));
+                return self.run_paced(engine, experiment, share, paced(named(workload, threads)));
+            }
+            Work::AtRate(workload, rate, threads, _) => {
+                StepSpec { target_rate: Some(rate), ..paced(named(workload, threads)) }
             }
         };
         let outcome = self.step(&spec, &format!("{}: {}", engine.name, experiment.name))?;
@@ -341,10 +344,6 @@ impl Session<'_> {
         share: f64,
         spec: StepSpec,
     ) -> Result<()> {
-        // Long enough for memtables to fill and compactions to begin: the steady state is what
-        // counts.
-        let seconds = spec.seconds.map(|seconds| 3.0 * seconds);
-        let spec = StepSpec { seconds, ..spec };
         let what = format!("{}: {}, at full speed", engine.name, experiment.name);
         let saturation = self.step(&spec, &what)?.throughput_ops_per_sec;
         let paced = StepSpec { target_rate: Some(share * saturation), ..spec };
@@ -413,6 +412,11 @@ impl Session<'_> {
             outcome,
         });
     }
+}
+
+/// Long enough for memtables to fill and compactions to begin: the steady state is what counts.
+fn paced(spec: StepSpec) -> StepSpec {
+    StepSpec { seconds: spec.seconds.map(|seconds| 3.0 * seconds), ..spec }
 }
 
 fn takes_part(experiment: &Experiment, engine: &Engine) -> bool {

@@ -118,7 +118,7 @@ use Metric::{
 };
 
 /// The targets against peers.
-pub const TARGETS: [Target; 41] = [
+pub const TARGETS: [Target; 43] = [
     target("load in key order, buffered, 1 thread", "load-in-order", Throughput, 3.0, Some(2.0)),
     target(
         "load in random order, buffered, 1 thread, settled",
@@ -177,6 +177,8 @@ pub const TARGETS: [Target; 41] = [
     target("the same: write amplification", "overwrite", WriteAmplification, 1.0 / 0.7, None),
     target("p99.9 of a put at 80 % of saturation", "put-paced", P999, 5.0, None),
     target("the same: longest gap without a commit", "put-paced", LongestGap, 5.0, None),
+    target("p99.9 of a put at 150K a second, the same for all", "put-at-rate", P999, 5.0, None),
+    target("the same: longest gap without a commit", "put-at-rate", LongestGap, 5.0, None),
     target("open a cleanly closed database", "open", OpenTime, 2.0, None),
     target("recover the log of a killed process", "recovery", OpenTime, 2.0, None),
     untargeted("get, data 2 times the memory", "get-2x", Throughput),
