@@ -16,7 +16,7 @@ use crate::kinds::filter::CompactionFilter;
 use crate::kinds::operator::MergeOperator;
 use crate::kinds::ready_made::ready_made;
 use crate::limits::{BLOCK_BYTES_MAX, OPERATOR_NAME_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::values::SEPARATION_BYTES_MIN;
+use crate::values::{SEPARATION_BYTES_MIN, SEPARATION_BYTES_USUAL};
 
 /// Memory of one flush or compaction thread: read-ahead of its inputs and write buffers of its output.
 const BACKGROUND_BUFFER_BYTES: u64 = 32 << 20;
@@ -86,7 +86,7 @@ impl WriteOptions {
 }
 
 /// Options of a keyspace, stored with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct KeyspaceOptions {
     pub(crate) compression: Compression,
     pub(crate) filter_bits_per_key: u32,
@@ -95,9 +95,22 @@ pub struct KeyspaceOptions {
     pub(crate) default_ttl_ms: Millis,
     /// The name of the merge operator.
     pub(crate) merge_operator: Option<String>,
-    /// 0 for never.
-    pub(crate) value_separation_bytes: usize,
+    /// 0 for never, none for what suits the compression.
+    pub(crate) value_separation_bytes: Option<usize>,
 }
+
+/// Equal if they mean the same, whether or not it was said.
+impl PartialEq for KeyspaceOptions {
+    fn eq(&self, other: &Self) -> bool {
+        let meaning = |it: &Self| {
+            let tables = (it.compression, it.filter_bits_per_key, it.block_bytes);
+            (tables, it.default_ttl_ms, it.separated_from())
+        };
+        meaning(self) == meaning(other) && self.merge_operator == other.merge_operator
+    }
+}
+
+impl Eq for KeyspaceOptions {}
 
 impl Default for KeyspaceOptions {
     fn default() -> Self {
@@ -107,7 +120,7 @@ impl Default for KeyspaceOptions {
             block_bytes: 4096,
             default_ttl_ms: 0,
             merge_operator: None,
-            value_separation_bytes: 0,
+            value_separation_bytes: None,
         }
     }
 }
@@ -140,9 +153,10 @@ impl KeyspaceOptions {
         self
     }
 
-    /// From which length on values are separated.
-    pub(crate) fn separated_from(&self) -> usize {
-        if self.value_separation_bytes == 0 { usize::MAX } else { self.value_separation_bytes }
+    /// From which length on values are separated; `None` for never.
+    pub(crate) fn separated_from(&self) -> Option<usize> {
+        let usual = if self.compression == Compression::None { SEPARATION_BYTES_USUAL } else { 0 };
+        Some(self.value_separation_bytes.unwrap_or(usual)).filter(|&bytes| bytes > 0)
     }
 
     /// The options of the entries of an index on such a keyspace: where they lie, but not what becomes of values.
@@ -151,7 +165,7 @@ impl KeyspaceOptions {
         Self {
             default_ttl_ms: own.default_ttl_ms,
             merge_operator: own.merge_operator,
-            value_separation_bytes: own.value_separation_bytes,
+            value_separation_bytes: Some(0),
             ..self.clone()
         }
     }
@@ -173,19 +187,18 @@ impl KeyspaceOptions {
         self
     }
 
-    /// From which length on values are kept in value files instead of tables, in bytes; 0, the default, for never; else 256 to
-    /// 1 GiB. Compactions then copy pointers instead of values, which saves most of their work where values are large; a read costs one
+    /// From which length on values are kept in value files instead of tables, in bytes; 0 for never; else 256 to 1 GiB. Default: 8 KiB, or
+    /// never where tables are compressed, because value files are not. Compactions then copy pointers instead of values, which saves most of their work where values are large; a read costs one
     /// more access, and a scan is no longer sequential. Space of overwritten values comes back once half of their file is garbage.
     /// Values that expire stay in tables.
     #[must_use]
     pub fn value_separation_bytes(mut self, bytes: usize) -> Self {
-        self.value_separation_bytes = bytes;
+        self.value_separation_bytes = Some(bytes);
         self
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
-        if self.value_separation_bytes > 0 {
-            let bytes = self.value_separation_bytes;
+        if let Some(bytes) = self.separated_from() {
             check("value_separation_bytes", bytes, SEPARATION_BYTES_MIN, VALUE_BYTES_MAX)?;
         }
         if let Some(name) = &self.merge_operator {

@@ -23,7 +23,7 @@ impl OpenTable {
         let pending = context.versions.new_table();
         let options = TableOptions::from(&descriptor);
         let writer = TableWriter::create(context.env, pending.number(), options)?;
-        let separated_from = descriptor.options.separated_from();
+        let separated_from = descriptor.options.separated_from().unwrap_or(usize::MAX);
         Ok(Some(Self { writer, pending, keyspace, separated_from }))
     }
 

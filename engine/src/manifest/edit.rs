@@ -323,7 +323,8 @@ fn decode_keyspace(field: &mut Decoder<'_>) -> Result<KeyspaceDescriptor, EditEr
     let options = KeyspaceOptions::new()
         .compression(compression)
         .filter_bits_per_key(bits as u32)
-        .block_bytes(block_bytes);
+        .block_bytes(block_bytes)
+        .value_separation_bytes(0);
     Ok(KeyspaceDescriptor { id, name, options, index: None })
 }
 
@@ -347,7 +348,7 @@ fn decode_index(field: &mut Decoder<'_>) -> Result<KeyspaceDescriptor, EditError
     Ok(KeyspaceDescriptor { index: Some(index), ..decode_keyspace(field)? })
 }
 
-/// What of a keyspace's options has come after the first format, where it differs from the default.
+/// What of a keyspace's options has come after the first format, where it differs from what that meant.
 fn encode_settings(options: &KeyspaceOptions) -> Vec<u8> {
     let mut out = Vec::new();
     if options.default_ttl_ms > 0 {
@@ -356,9 +357,8 @@ fn encode_settings(options: &KeyspaceOptions) -> Vec<u8> {
     if let Some(name) = &options.merge_operator {
         put_field(&mut out, SETTING_MERGE_OPERATOR, name.as_bytes());
     }
-    if options.value_separation_bytes > 0 {
-        let bytes = options.value_separation_bytes as u64;
-        put_numbers(&mut out, SETTING_VALUE_SEPARATION, &[bytes]);
+    if let Some(bytes) = options.separated_from() {
+        put_numbers(&mut out, SETTING_VALUE_SEPARATION, &[bytes as u64]);
     }
     out
 }
@@ -385,8 +385,8 @@ fn decode_settings(
             SETTING_VALUE_SEPARATION => {
                 let bytes = content.varint_max(VALUE_BYTES_MAX);
                 let bytes = bytes.filter(|&bytes| bytes == 0 || bytes >= SEPARATION_BYTES_MIN);
-                options.value_separation_bytes =
-                    bytes.ok_or(EditError::Corrupt("length of separated values"))?;
+                let bytes = bytes.ok_or(EditError::Corrupt("length of separated values"))?;
+                options.value_separation_bytes = Some(bytes);
             }
             unknown => return Err(EditError::Unsupported(format!("keyspace setting {unknown}"))),
         }

@@ -23,6 +23,7 @@ use crate::read::overlay::{Base, OWN, Overlay, OverlayCursor, OwnWrite};
 use crate::read::source::{RunCursor, Source};
 use crate::read::view::View;
 use crate::sstable::Table;
+use crate::values::PinnedRange;
 
 /// After this many versions of one key, seek past the rest instead of stepping.
 const STEPS_BEFORE_SEEK: u32 = 16;
@@ -70,6 +71,8 @@ pub(crate) struct VisibleCursor {
     state: State,
     key: Vec<u8>,
     value: Vec<u8>,
+    /// The value instead, if it is a separated one: that is not copied.
+    separated: Option<PinnedRange>,
     /// Whether what was put into the buffers last is a value that expires.
     expiring: bool,
 }
@@ -121,6 +124,7 @@ impl VisibleCursor {
             state: State::Invalid,
             key: Vec::new(),
             value: Vec::new(),
+            separated: None,
             expiring: false,
         }
     }
@@ -156,7 +160,7 @@ impl VisibleCursor {
     pub(crate) fn value(&self) -> &[u8] {
         match self.state {
             State::On => self.merge.value(),
-            _ => &self.value,
+            _ => self.separated.as_ref().map_or(&self.value, PinnedRange::as_slice),
         }
     }
 
@@ -368,6 +372,7 @@ impl VisibleCursor {
             }
             self.key.clear();
             self.key.extend_from_slice(key);
+            self.separated = None;
             let mut newest = None;
             while self.merge.valid() && self.merge.key() == self.key.as_slice() {
                 let trailer = self.merge.trailer();
@@ -403,6 +408,7 @@ impl VisibleCursor {
     #[cold]
     fn understand_forward(&mut self, trailer: Trailer) -> Result<bool> {
         self.expiring = trailer.kind() == Some(ValueKind::PutExpiring);
+        self.separated = None;
         if trailer.kind() == Some(ValueKind::Merge) {
             return self.merge_operands().map(|()| true);
         }
@@ -431,9 +437,7 @@ impl VisibleCursor {
                 Ok(alive)
             }
             Some(ValueKind::ValuePointer) => {
-                let value = self.rules.values.read(&self.value)?;
-                self.value.clear();
-                self.value.extend_from_slice(value.as_slice());
+                self.separated = Some(self.rules.values.read(&self.value)?);
                 Ok(true)
             }
             _ => Err(unknown_kind(trailer)),

@@ -55,3 +55,6 @@ pub(crate) fn full_bytes(table_bytes: u64) -> u64 {
 /// The shortest value that is separated. Verified values are remembered by the stretch of this length in which they begin, and
 /// shorter values would not be worth a pointer.
 pub(crate) const SEPARATION_BYTES_MIN: usize = 256;
+
+/// From which length on values are separated unless it is said otherwise: two blocks, so that reading them in no order wastes little.
+pub(crate) const SEPARATION_BYTES_USUAL: usize = 8 << 10;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rustlite_engine::{
-    Append, CompactionFilter, Database, ErrorKind, FilterDecision, Keyspace, KeyspaceOptions,
-    Options, Result, WriteBatch,
+    Append, CompactionFilter, Compression, Database, ErrorKind, FilterDecision, Keyspace,
+    KeyspaceOptions, Options, Result, WriteBatch,
 };
 use rustlite_io::{CrashPlan, SimFileSystem};
 
@@ -86,6 +86,31 @@ fn values_read_the_same_in_memory_in_files_and_after_reopening() {
     let db = open(&after, options().read_only(true)).unwrap();
     check(&db, &expected);
     db.verify().unwrap();
+}
+
+#[test]
+fn by_default_values_of_8_kib_are_separated_unless_tables_are_compressed() {
+    for (options, is_separated) in [
+        (KeyspaceOptions::new(), true),
+        (KeyspaceOptions::new().compression(Compression::Lz4), false),
+        (KeyspaceOptions::new().compression(Compression::Lz4).value_separation_bytes(9000), false),
+        (KeyspaceOptions::new().compression(Compression::Lz4).value_separation_bytes(8192), true),
+        (KeyspaceOptions::new().value_separation_bytes(0), false),
+    ] {
+        let sim = machine(5);
+        let open = || open(&sim, small_options().default_keyspace(options.clone())).unwrap();
+        drop(open());
+        // What the manifest says counts, and it says the same.
+        let db = open();
+        db.put("short", vec![b's'; 8191]).unwrap();
+        db.flush().unwrap();
+        assert_eq!(value_files(&sim).len(), 0, "{options:?}");
+        db.put("long", vec![b'l'; 8192]).unwrap();
+        db.flush().unwrap();
+        assert_eq!(value_files(&sim).len(), usize::from(is_separated), "{options:?}");
+        let all = [("long", b'l', 8192), ("short", b's', 8191)];
+        check(&db, &all.map(|(key, byte, len)| (key.into(), vec![byte; len])).into());
+    }
 }
 
 #[test]
