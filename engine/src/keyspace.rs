@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyspaceId;
 use crate::limits::{KEYSPACE_NAME_BYTES_MAX, KEYSPACE_PREFIX_BYTES, LEVELS};
 use crate::options::WriteOptions;
-use crate::read::get::lookup;
+use crate::read::get::{Found, lookup};
 use crate::read::iter::{Cursor, Iter, bounded_range, keyspace_range, prefix_range};
 use crate::read::multi_get::multi_get;
 use crate::read::pinned::PinnedValue;
@@ -151,7 +151,30 @@ impl Keyspace {
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>> {
         self.check_readable()?;
         let id = self.id();
-        self.handle.core.with_view(|view, sequence| multi_get(view, sequence, id, keys))
+        self.handle
+            .core
+            .with_view(|view, sequence| multi_get(view, sequence, id, keys, Found::into_copy))
+    }
+
+    /// As [`multi_get`](Self::multi_get), with the values in place: no copies are made. See [`PinnedValue`].
+    ///
+    /// ```
+    /// # let db = rustlite_engine::Database::in_memory()?;
+    /// db.put("a", "1")?;
+    /// let values = db.multi_get_pinned(&["a", "b"])?;
+    /// assert_eq!(values[0].as_deref(), Some(&b"1"[..]));
+    /// assert!(values[1].is_none());
+    /// # Ok::<(), rustlite_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn multi_get_pinned<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<PinnedValue>>> {
+        self.check_readable()?;
+        let id = self.id();
+        self.handle
+            .core
+            .with_view(|view, sequence| multi_get(view, sequence, id, keys, Found::into_pinned))
     }
 
     /// Whether a key has a value.

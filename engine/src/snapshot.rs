@@ -95,7 +95,7 @@ impl KeyspaceSnapshot {
     /// # Errors
     /// If the key is empty or too long, or a table cannot be read.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
-        Ok(self.find(key.as_ref())?.map(|found| found.as_slice().to_vec()))
+        Ok(self.find(key.as_ref())?.map(Found::into_copy))
     }
 
     /// The value of a key, in place.
@@ -111,7 +111,15 @@ impl KeyspaceSnapshot {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>> {
-        multi_get(&self.point.view, self.point.sequence, self.keyspace, keys)
+        multi_get(&self.point.view, self.point.sequence, self.keyspace, keys, Found::into_copy)
+    }
+
+    /// The values of several keys, in place, in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn multi_get_pinned<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<PinnedValue>>> {
+        multi_get(&self.point.view, self.point.sequence, self.keyspace, keys, Found::into_pinned)
     }
 
     /// Whether a key has a value.

@@ -33,6 +33,10 @@ impl Found<'_> {
         }
     }
 
+    pub(crate) fn into_copy(self) -> Vec<u8> {
+        self.as_slice().to_vec()
+    }
+
     pub(crate) fn into_pinned(self) -> PinnedValue {
         match self {
             Self::Memtable(memtable, span) => PinnedValue::in_memtable(Arc::clone(memtable), span),

@@ -9,20 +9,21 @@
 use crate::error::Result;
 use crate::key::{KeyspaceId, Sequence, hash_key};
 use crate::keyspace::FullKey;
-use crate::read::get::lookup_hashed;
+use crate::read::get::{Found, lookup_hashed};
 use crate::read::view::View;
 use crate::sstable::{BlockHint, Table};
 
 /// Keys whose misses overlap: about as many as a processor has outstanding, a few times over.
 const GROUP: usize = 16;
 
-/// The values of several keys of a keyspace, copied, in the order of the keys.
-pub(crate) fn multi_get<K: AsRef<[u8]>>(
-    view: &View,
+/// The values of several keys of a keyspace, in the order of the keys, each as what `take` makes of it.
+pub(crate) fn multi_get<'v, K: AsRef<[u8]>, V>(
+    view: &'v View,
     snapshot: Sequence,
     keyspace: KeyspaceId,
     keys: &[K],
-) -> Result<Vec<Option<Vec<u8>>>> {
+    take: impl Fn(Found<'v>) -> V,
+) -> Result<Vec<Option<V>>> {
     let mut values = Vec::with_capacity(keys.len());
     for group in keys.chunks(GROUP) {
         let full = |key: &K| FullKey::new(keyspace, key.as_ref());
@@ -33,7 +34,7 @@ pub(crate) fn multi_get<K: AsRef<[u8]>>(
         }
         for (key, &hash) in group.iter().zip(&hashes) {
             let found = lookup_hashed(view, key.as_slice(), hash, snapshot)?;
-            values.push(found.map(|found| found.as_slice().to_vec()));
+            values.push(found.map(&take));
         }
     }
     Ok(values)

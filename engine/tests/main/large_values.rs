@@ -53,7 +53,9 @@ fn check(space: &Keyspace, expected: &Table) {
         cursor.prev().unwrap();
     }
     let keys: Vec<_> = expected.keys().step_by(7).collect();
-    for (key, found) in keys.iter().zip(space.multi_get(&keys).unwrap()) {
+    let pinned = space.multi_get_pinned(&keys).unwrap();
+    for ((key, found), pinned) in keys.iter().zip(space.multi_get(&keys).unwrap()).zip(pinned) {
+        assert_eq!(found.as_deref(), pinned.as_deref());
         assert_eq!(found.as_ref(), expected.get(*key));
         assert_eq!(space.get_pinned(key).unwrap().as_deref(), found.as_deref());
         assert!(space.contains_key(key).unwrap());

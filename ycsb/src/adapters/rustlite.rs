@@ -165,7 +165,7 @@ impl Store for RustLite {
         keys: &[Vec<u8>],
         visit: &mut dyn FnMut(usize, Option<&[u8]>),
     ) -> Result<(), Failure> {
-        for (index, value) in self.database.multi_get(keys)?.iter().enumerate() {
+        for (index, value) in self.database.multi_get_pinned(keys)?.iter().enumerate() {
             visit(index, value.as_deref());
         }
         Ok(())
