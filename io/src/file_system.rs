@@ -165,8 +165,8 @@ pub struct LogDeviceOptions {
     pub sync: LogSync,
     /// The most frames in flight at once (1 to 64).
     pub lanes: usize,
-    /// Most commits will be stores: segments are kept in the page cache, and new ones reserve their space without writing it. Frames
-    /// are possible, and slower, until a segment was used once.
+    /// Most commits will be stores, until [`LogDevice::expect_stores`] says otherwise: new segments reserve their space without writing it. Frames are possible, and slower, until a
+    /// segment was used once.
     pub mostly_stores: bool,
 }
 
@@ -186,6 +186,9 @@ pub trait LogDevice: Send + Sync + Debug {
 
     /// Makes the lanes, as many as the options asked for. Called once.
     fn lanes(&self) -> Result<Vec<Box<dyn LogLane>>>;
+
+    /// Says what new segments will mostly be used for, from now on: stores, or frames. See [`LogDeviceOptions::mostly_stores`].
+    fn expect_stores(&self, _mostly: bool) {}
 
     /// Creates a segment of `len` bytes of zeros, durable, all of them really written so that later overwrites change no
     /// metadata (or only reserved, see [`LogDeviceOptions::mostly_stores`]). The directory entry is the caller's to sync. Fails if the file exists.
@@ -214,6 +217,9 @@ pub trait LogSegment: Send + Sync + Debug {
     /// Has pages ready for the stores behind `offset`, and gives up those before it, where that makes a difference. For another
     /// thread than the one that stores: a store finds what it needs or sees to it itself.
     fn prepare_stores(&self, _offset: u64) {}
+
+    /// Gives up what the page cache has of the segment, for one that will mostly get frames: they would have to drop it piece by piece.
+    fn drop_cached(&self) {}
 
     /// Makes everything stored before the call durable. May run beside `store` and frames in flight.
     fn sync(&self) -> Result<()>;

@@ -92,6 +92,8 @@ struct Live {
 struct Current {
     segment: Segment,
     start: Lsn,
+    /// How much of it was stored; the rest came in frames.
+    stored_bytes: u64,
 }
 
 /// The state of the log's end.
@@ -226,6 +228,7 @@ impl LogWriter {
         let next = self.pool.take(bytes)?;
         self.seal_open();
         if let Some(full) = self.current.take() {
+            self.pool.used(2 * full.stored_bytes > self.end - full.start);
             self.live.push_back(Live { segment: SegmentFile::from(&full.segment), end: self.end });
         }
         let nothing_stored = self.stored <= self.durable;
@@ -236,7 +239,7 @@ impl LogWriter {
             self.durable = self.durable.max(self.end);
             self.stored = self.stored.max(self.durable);
         }
-        self.current = Some(Current { start: self.end, segment: next });
+        self.current = Some(Current { start: self.end, segment: next, stored_bytes: 0 });
         self.wanted_pages = None;
         Ok(())
     }
@@ -307,12 +310,13 @@ impl LogWriter {
         // A synced store ends at a block boundary, so that frames can follow.
         let header = self.header(entry, entry.sync);
         let offset = self.offset_of(self.end);
-        let current = self.current.as_ref().expect("make_room leaves a current segment");
+        let current = self.current.as_mut().expect("make_room leaves a current segment");
         self.scratch.clear();
         self.scratch.extend_from_slice(&header.encode(current.segment.seed));
         self.scratch.extend_from_slice(entry.payload);
         self.scratch.resize(entry_bytes(entry.payload.len()), 0);
         current.segment.file.store(offset, &self.scratch)?;
+        current.stored_bytes += self.scratch.len() as u64;
         let stored_to = offset + self.scratch.len() as u64;
         if self.scratch.capacity() > FRAME_BYTES_MAX {
             self.scratch = Vec::new();

@@ -18,6 +18,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -152,7 +153,8 @@ pub(crate) struct SegmentPool {
     /// Most retired segments kept for recycling.
     spares_max: usize,
     registry: Arc<dyn SegmentRegistry>,
-    mostly_stores: bool,
+    /// Relaxed: for speed only.
+    mostly_stores: AtomicBool,
     state: Mutex<State>,
     /// Signalled when a segment was taken, when one became ready, and at close.
     changed: Condvar,
@@ -184,7 +186,7 @@ pub(crate) struct PoolConfig {
     pub(crate) segment_bytes: u64,
     pub(crate) log_bytes_max: u64,
     pub(crate) registry: Arc<dyn SegmentRegistry>,
-    /// Most commits will be stores.
+    /// Most commits will be stores, as far as can be told before any was made.
     pub(crate) mostly_stores: bool,
     /// Writes segment headers.
     pub(crate) lane: Box<dyn LogLane>,
@@ -205,7 +207,7 @@ impl SegmentPool {
             segment_bytes: config.segment_bytes,
             spares_max: (config.log_bytes_max / config.segment_bytes) as usize,
             registry: config.registry,
-            mostly_stores: config.mostly_stores,
+            mostly_stores: AtomicBool::new(config.mostly_stores),
             state: Mutex::new(State {
                 ready: VecDeque::new(),
                 unused: Vec::new(),
@@ -226,7 +228,14 @@ impl SegmentPool {
 
     /// True if most commits are stores, so that it pays to have pages ready for them.
     pub(crate) fn mostly_stores(&self) -> bool {
-        self.mostly_stores
+        self.mostly_stores.load(Ordering::Relaxed)
+    }
+
+    /// Says how a segment was used: the next ones will be used alike.
+    pub(crate) fn used(&self, mostly_stores: bool) {
+        if self.mostly_stores.swap(mostly_stores, Ordering::Relaxed) != mostly_stores {
+            self.device.expect_stores(mostly_stores);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -375,8 +384,11 @@ impl SegmentPool {
         self.write_header(lane, &file, number)?;
         self.file_system.sync_dir(&self.directory)?;
         self.registry.add(number)?;
-        if self.mostly_stores {
+        if self.mostly_stores() {
+            // Stores need what its former life left in the cache, and what they overwrite before it was written back is never written.
             file.prepare_stores(file.block_size() as u64);
+        } else {
+            file.drop_cached();
         }
         Ok(Segment { number, file, seed: Seed::new(self.database_id, number) })
     }

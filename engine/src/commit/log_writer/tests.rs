@@ -100,6 +100,29 @@ impl Fixture {
 }
 
 #[test]
+fn segments_are_prepared_for_what_the_last_one_was_used_for() {
+    let mut fixture = Fixture::new(2);
+    let mut uses = |sync: bool| {
+        let begin = fixture.log.end();
+        while fixture.log.end() - begin < 5 * SEGMENT {
+            match fixture.place_bytes(sync, 40_000).unwrap() {
+                Placement::Frame { .. } => {
+                    fixture.write_frame();
+                }
+                Placement::Store(_) => {
+                    let done = fixture.log.begin_sync().unwrap();
+                    fixture.log.sync_done(&done);
+                }
+            }
+        }
+        fixture.log.pool.mostly_stores()
+    };
+    assert!(uses(false), "stores");
+    assert!(!uses(true), "frames");
+    assert!(uses(false), "stores again");
+}
+
+#[test]
 fn a_segment_that_cannot_be_recorded_on_a_full_disk_leaves_no_file() {
     let mut fixture = Fixture::new(2);
     let files = |fixture: &Fixture| fixture.sim.list(Path::new("/db")).unwrap();

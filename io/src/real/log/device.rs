@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::super::open::refuse;
@@ -19,6 +20,8 @@ const LANES_MAX: usize = 64;
 #[derive(Debug)]
 pub(in super::super) struct Device {
     options: LogDeviceOptions,
+    /// Relaxed: for speed only.
+    mostly_stores: AtomicBool,
     support: Option<RingSupport>,
     /// Why the lanes have no rings although io_uring works.
     without_rings: OnceLock<String>,
@@ -35,7 +38,14 @@ impl Device {
             let why = format!("{} lanes asked for, 1 to {LANES_MAX} are possible", options.lanes);
             return Err(refuse("set up", Path::new("log"), io::ErrorKind::InvalidInput, why));
         }
-        Ok(Self { options, support, without_rings: OnceLock::new(), method: OnceLock::new() })
+        let mostly_stores = AtomicBool::new(options.mostly_stores);
+        Ok(Self {
+            options,
+            mostly_stores,
+            support,
+            without_rings: OnceLock::new(),
+            method: OnceLock::new(),
+        })
     }
 
     fn learn(&self, geometry: &Geometry) {
@@ -91,8 +101,14 @@ impl LogDevice for Device {
         Ok(plain.take(self.options.lanes).collect())
     }
 
+    fn expect_stores(&self, mostly: bool) {
+        self.mostly_stores.store(mostly, Ordering::Relaxed);
+    }
+
     fn create_segment(&self, path: &Path, len: u64) -> Result<Arc<dyn LogSegment>> {
-        let (segment, geometry) = Segment::create(path, len, &self.options)?;
+        let mostly_stores = self.mostly_stores.load(Ordering::Relaxed);
+        let options = LogDeviceOptions { mostly_stores, ..self.options };
+        let (segment, geometry) = Segment::create(path, len, &options)?;
         self.learn(&geometry);
         Ok(Arc::new(segment))
     }

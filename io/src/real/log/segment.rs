@@ -69,12 +69,6 @@ impl Segment {
         let geometry = geometry::negotiate(path, &buffered, options.sync)?;
         let len = descriptor_len(&buffered).map_err(|errno| fail("examine", path, errno))?;
         check_len(path, len, geometry.block_len)?;
-        if !options.mostly_stores {
-            // What readers of its former life left in the page cache is of no use; frames would
-            // have to drop it piece by piece. Stores need those very pages, and what they overwrite
-            // before it was written back is never written at all.
-            let _ = rustix::fs::fadvise(&buffered, 0, None, rustix::fs::Advice::DontNeed);
-        }
         Ok((Self::new(path, len, buffered, &geometry), geometry))
     }
 
@@ -227,6 +221,10 @@ impl LogSegment for Segment {
 
     fn prepare_stores(&self, offset: u64) {
         self.stores.prepare(&self.buffered, offset);
+    }
+
+    fn drop_cached(&self) {
+        let _ = rustix::fs::fadvise(&self.buffered, 0, None, rustix::fs::Advice::DontNeed);
     }
 
     fn sync(&self) -> Result<()> {
