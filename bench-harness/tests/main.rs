@@ -52,7 +52,7 @@ fn a_comparison_measures_every_experiment_and_writes_report_and_plots() {
     }
     let document: Value = serde_json::from_str(&read(&output_directory, "report.json")).unwrap();
     let lines = document["lines"].as_array().unwrap();
-    // Three experiments have two lines each.
+    // Four experiments have two lines each.
     assert_eq!(lines.len(), 35);
     for line in lines {
         let value = line["figures"][0]["median"]["value"].as_f64();
