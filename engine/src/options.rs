@@ -269,7 +269,8 @@ impl Default for Options {
             log_sync: LogSync::Auto,
             log_frames_in_flight: 2,
             table_bytes: 32 << 20,
-            level_base_bytes: 256 << 20,
+            // What level 0 holds when it has its runs of full memtables.
+            level_base_bytes: 512 << 20,
             level_ratio: 10,
             l0_compaction_trigger: 8,
             l0_slowdown_trigger: 20,
@@ -333,7 +334,8 @@ impl Options {
         log_frames_in_flight: usize;
         /// Size at which a table is finished and the next one begun, in bytes. 16 KiB to 4 GiB. Default: 32 MiB.
         table_bytes: u64;
-        /// Target size of the first sorted level, in bytes. Default: 256 MiB.
+        /// Largest target of the first sorted level, and the size at which level 0 is compacted whatever its runs, in bytes. Default: 512 MiB,
+        /// eight full memtables.
         level_base_bytes: u64;
         /// How many times larger each level is than the one above. 2 to 100. Default: 10.
         level_ratio: u64;
@@ -515,5 +517,13 @@ mod tests {
         assert!(error.to_string().contains("memtables_max is 1"), "{error}");
         let bad = Options::new().default_keyspace(KeyspaceOptions::new().block_bytes(1));
         assert!(bad.validate().unwrap_err().to_string().contains("block_bytes"));
+    }
+
+    /// Or one of the two triggers of level 0 would decide alone, and a load of large records be merged while one of small records is not.
+    #[test]
+    fn level0_is_full_by_runs_and_by_bytes_at_once() {
+        let options = Options::new();
+        let full_runs = options.l0_compaction_trigger * options.memtable_bytes;
+        assert_eq!(options.level_base_bytes, full_runs as u64);
     }
 }

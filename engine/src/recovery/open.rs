@@ -334,8 +334,8 @@ fn stall_limits(options: &Options) -> Limits {
     Limits {
         l0_slowdown: options.l0_slowdown_trigger,
         l0_stop: options.l0_stop_trigger,
-        debt_slowdown: options.level_base_bytes.saturating_mul(8),
-        debt_stop: options.level_base_bytes.saturating_mul(32),
+        debt_slowdown: options.level_base_bytes.saturating_mul(4),
+        debt_stop: options.level_base_bytes.saturating_mul(16),
     }
 }
 
