@@ -95,7 +95,7 @@ impl Keyspace {
         self.check_readable()?;
         let key = FullKey::new(self.id(), key.as_ref())?;
         self.handle.core.with_view(|view, sequence| {
-            Ok(lookup(view, key.as_slice(), sequence)?.map(|found| found.as_slice().to_vec()))
+            Ok(lookup(view, key.as_slice(), sequence)?.map(Found::into_copy))
         })
     }
 

@@ -188,9 +188,9 @@ impl KeyspaceOptions {
     }
 
     /// From which length on values are kept in value files instead of tables, in bytes; 0 for never; else 256 to 1 GiB. Default: 8 KiB, or
-    /// never where tables are compressed, because value files are not. Compactions then copy pointers instead of values, which saves most of their work where values are large; a read costs one
-    /// more access, and a scan is no longer sequential. Space of overwritten values comes back once half of their file is garbage.
-    /// Values that expire stay in tables.
+    /// never where tables are compressed, because value files are not. Compactions then copy pointers instead of values, which saves
+    /// most of their work where values are large; a read costs one more access, and a scan is no longer sequential. Space of
+    /// overwritten values comes back once half of their file is garbage. Values that expire stay in tables.
     #[must_use]
     pub fn value_separation_bytes(mut self, bytes: usize) -> Self {
         self.value_separation_bytes = Some(bytes);

@@ -165,8 +165,8 @@ pub struct LogDeviceOptions {
     pub sync: LogSync,
     /// The most frames in flight at once (1 to 64).
     pub lanes: usize,
-    /// Most commits will be stores, until [`LogDevice::expect_stores`] says otherwise: new segments reserve their space without writing it. Frames are possible, and slower, until a
-    /// segment was used once.
+    /// Most commits will be stores, until [`LogDevice::expect_stores`] says otherwise: new segments reserve their space without
+    /// writing it. Frames are possible, and slower, until a segment was used once.
     pub mostly_stores: bool,
 }
 
@@ -191,7 +191,8 @@ pub trait LogDevice: Send + Sync + Debug {
     fn expect_stores(&self, _mostly: bool) {}
 
     /// Creates a segment of `len` bytes of zeros, durable, all of them really written so that later overwrites change no
-    /// metadata (or only reserved, see [`LogDeviceOptions::mostly_stores`]). The directory entry is the caller's to sync. Fails if the file exists.
+    /// metadata (or only reserved, see [`LogDeviceOptions::mostly_stores`]). The directory entry is the caller's to sync. Fails if the
+    /// file exists.
     fn create_segment(&self, path: &Path, len: u64) -> Result<Arc<dyn LogSegment>>;
 
     /// Opens an existing segment for overwriting (a recycled one, after its rename).

@@ -5,6 +5,7 @@ use crate::commit::pipeline::CommitPipeline;
 use crate::commit::publish::Ticket;
 use crate::error::{Error, Result};
 use crate::wal::Lsn;
+use crate::wal::segment::Segment;
 
 impl CommitPipeline {
     /// Leads whatever there is to lead: a waiting frame, or the sync that stored `Sync` commits wait for. False if there is nothing,
@@ -52,7 +53,7 @@ impl CommitPipeline {
 
     /// Performs a sync and passes its result on.
     fn run_sync(&self, sync: &LeadSync) -> Result<()> {
-        for file in &sync.files {
+        for Segment { file, .. } in &sync.segments {
             if let Err(error) = file.sync() {
                 let error = Error::from(error).context("cannot sync the log");
                 self.fail(error.clone());

@@ -79,7 +79,7 @@ pub(crate) struct LeadFrame {
 /// A sync of stores that its leader performs outside the lock.
 #[derive(Debug)]
 pub(crate) struct LeadSync {
-    pub(crate) files: Vec<Arc<dyn LogSegment>>,
+    pub(crate) segments: Vec<Segment>,
     pub(crate) target: Lsn,
 }
 
@@ -106,8 +106,8 @@ pub(crate) struct LogWriter {
     durable: Lsn,
     /// End of the newest store.
     stored: Lsn,
-    /// Segments with stores that no sync has covered.
-    dirty: Vec<Arc<dyn LogSegment>>,
+    /// Segments with stores that no sync has covered and that are still needed, oldest first.
+    dirty: Vec<Segment>,
     open: Option<Frame>,
     sealed: VecDeque<Frame>,
     /// Ends of frames in flight, oldest first, each with whether it has completed.
@@ -321,11 +321,8 @@ impl LogWriter {
         if self.scratch.capacity() > FRAME_BYTES_MAX {
             self.scratch = Vec::new();
         }
-        let newest_is_current = self.dirty.last().is_some_and(|last| {
-            std::ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(&current.segment.file))
-        });
-        if !newest_is_current {
-            self.dirty.push(Arc::clone(&current.segment.file));
+        if self.dirty.last().is_none_or(|last| last.number != current.segment.number) {
+            self.dirty.push(current.segment.clone());
         }
         if offset / PAGES_STEP != stored_to / PAGES_STEP && self.pool.mostly_stores() {
             self.wanted_pages = Some(stored_to);
@@ -411,7 +408,7 @@ impl LogWriter {
             return None;
         }
         self.sync_running = true;
-        Some(LeadSync { files: self.dirty.clone(), target: self.stored })
+        Some(LeadSync { segments: self.dirty.clone(), target: self.stored })
     }
 
     /// True if stores are not yet synced.
@@ -431,12 +428,9 @@ impl LogWriter {
         if self.stored <= self.durable {
             self.dirty.clear();
         } else {
-            // Stores that came during the sync are in the newest file, or in files that are newer still.
-            let newest = done.files.last().map(Arc::as_ptr);
-            let synced = self.dirty.iter().position(|file| {
-                newest.is_some_and(|newest| std::ptr::addr_eq(newest, Arc::as_ptr(file)))
-            });
-            self.dirty.drain(..synced.unwrap_or(0));
+            // Stores that came during the sync are in the newest segment, or in newer ones still.
+            let newest = done.segments.last().map_or(0, |newest| newest.number);
+            self.dirty.retain(|segment| segment.number >= newest);
         }
         while self.sync_waiters.front().is_some_and(|&(_, lsn)| lsn <= self.durable) {
             self.sync_waiters.pop_front();
@@ -459,14 +453,10 @@ impl LogWriter {
         while self.live.front().is_some_and(|oldest| oldest.end <= lsn) {
             released.extend(self.live.pop_front().map(|oldest| oldest.segment));
         }
-        if self.live.is_empty() {
-            let current = self.current.as_ref().map(|current| &current.segment.file);
-            // Released files need no sync: what they held is durable in tables.
-            self.dirty.retain(|file| {
-                current.is_some_and(|current| {
-                    std::ptr::addr_eq(Arc::as_ptr(current), Arc::as_ptr(file))
-                })
-            });
+        // They need no sync, because what they held is durable in tables. Held on to, each would keep two descriptors and a map of a file that
+        // has long been recycled.
+        if let Some(newest) = released.last() {
+            self.dirty.retain(|segment| segment.number > newest.number);
         }
         released
     }

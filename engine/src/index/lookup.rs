@@ -10,7 +10,7 @@ use crate::index::entry::{EntryFormat, IndexEntry};
 use crate::index::registry::IndexState;
 use crate::key::Sequence;
 use crate::keyspace::FullKey;
-use crate::read::get::lookup;
+use crate::read::get::{Found, lookup};
 use crate::read::iter::{Iter, KeyValue, ReadPoint};
 use crate::read::visible::{KeyRange, VisibleCursor};
 use crate::snapshot::Snapshot;
@@ -127,10 +127,7 @@ impl Index {
         // As `now`, but nothing outlives the call.
         self.handle.core.with_view(|view, visible| {
             self.check_readable(visible)?;
-            let get = |key: &[u8]| {
-                let found = lookup(view, key, visible)?;
-                Ok(found.map(|found| found.as_slice().to_vec()))
-            };
+            let get = |key: &[u8]| Ok(lookup(view, key, visible)?.map(Found::into_copy));
             let scan = |range| VisibleCursor::with_stem(view, visible, range);
             self.state.find(key.as_ref(), get, scan)
         })

@@ -19,7 +19,7 @@ use crate::key::{Trailer, hash_key};
 pub(crate) const KEYS_MAX: usize = 8;
 
 /// A search that has not arrived after so many moves is left to the insert: what it has brought in may be gone again.
-const MOVES_MAX: usize = 32;
+pub(super) const MOVES_MAX: usize = 32;
 
 /// A record on its way into the memtable.
 #[derive(Clone, Copy, Default)]

@@ -130,12 +130,11 @@ impl Memtable {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn insert_by(&self, way: &Way, record: NewRecord<'_>, splice: &mut Splice) -> Result<()> {
-        let NewRecord { key, trailer, value } = record;
-        self.presence.add(way.hash);
-        let inserted = self.list.insert_approached(key, trailer, value, splice, &way.place);
-        inserted.map_err(|_full| no_room())
+        let made = self.make(record)?;
+        self.link(way.hash, made, splice, &way.place);
+        Ok(())
     }
 
     /// Takes in a record that nobody finds before it is [linked](Self::link). Fails as [`insert`](Self::insert) does.

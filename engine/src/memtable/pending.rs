@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::approaches::NewRecord;
+use super::approaches::{MOVES_MAX, NewRecord};
 use super::skiplist::{Approach, Unlinked};
 use super::{Memtable, Splice};
 use crate::commit::later::Work;
@@ -17,9 +17,6 @@ use crate::key::hash_key;
 
 /// Puts that are pending at once: about as many as a search has moves, so that the oldest has arrived when its turn comes.
 const PENDING_MAX: usize = 8;
-
-/// As for other searches, one that takes longer is left to the insert.
-const MOVES_MAX: usize = 32;
 
 /// The last few puts into one memtable.
 #[derive(Default)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::key::{KeyspaceId, Sequence};
 use crate::limits::KEYSPACE_PREFIX_BYTES;
-use crate::read::get::lookup;
+use crate::read::get::{Found, lookup};
 use crate::read::observed::Observed;
 use crate::read::overlay::Overlay;
 use crate::read::snapshot::{SnapshotGuard, SnapshotList};
@@ -54,8 +54,7 @@ impl ReadPoint {
             let committed = (&*self.view, self.sequence);
             return inside.own.find(committed, key, inside.observed.as_deref(), <[u8]>::to_vec);
         }
-        let found = lookup(&self.view, key, self.sequence)?;
-        Ok(found.map(|found| found.as_slice().to_vec()))
+        Ok(lookup(&self.view, key, self.sequence)?.map(Found::into_copy))
     }
 
     /// A cursor over the keys of a range.

@@ -83,6 +83,12 @@ impl<S: Cursor> MergeCursor<S> {
         self.choose_runner_up();
     }
 
+    /// Whether it was moved backward last.
+    #[inline]
+    pub(crate) fn goes_backward(&self) -> bool {
+        self.direction == Direction::Backward
+    }
+
     /// How often it has gone on in another source since this was asked last.
     pub(crate) fn take_switches(&mut self) -> u64 {
         std::mem::take(&mut self.switches)

@@ -276,10 +276,12 @@ impl VisibleCursor {
         self.find_forward(false)
     }
 
+    #[inline(always)]
     fn prev_unobserved(&mut self) -> Result<()> {
         match self.state {
             State::Invalid => return Ok(()),
-            State::On if self.merge.is_surely_newest() => {
+            // Whoever came here backward stands on the newest version.
+            State::On if self.merge.goes_backward() => {
                 self.state = State::Invalid;
                 self.merge.prev()?;
             }
@@ -357,44 +359,56 @@ impl VisibleCursor {
     }
 
     /// From the merge's position back, the last visible record.
+    #[inline]
     fn find_backward(&mut self) -> Result<()> {
         while self.merge.valid() {
-            let key = self.merge.key();
-            if is_before(key, &self.range.start, self.start_head) {
+            if is_before(self.merge.key(), &self.range.start, self.start_head) {
                 return Ok(());
             }
-            if self.merge.is_surely_newest() {
-                let trailer = self.merge.trailer();
-                if is_plain(trailer) && self.sees(trailer) && !self.is_covered(key, trailer) {
-                    self.state = State::On;
-                    return Ok(());
-                }
+            if self.stands_on_newest() {
+                self.state = State::On;
+                return Ok(());
             }
-            self.key.clear();
-            self.key.extend_from_slice(key);
-            self.separated = None;
-            let mut newest = None;
-            while self.merge.valid() && self.merge.key() == self.key.as_slice() {
-                let trailer = self.merge.trailer();
-                if self.sees(trailer) {
-                    newest = Some(trailer);
-                    if trailer.kind() != Some(ValueKind::Delete) {
-                        self.value.clear();
-                        self.value.extend_from_slice(self.merge.value());
-                    }
-                }
-                self.merge.prev()?;
-            }
-            if let Some(trailer) = newest
-                && trailer.kind() != Some(ValueKind::Delete)
-                && !self.is_covered(&self.key, trailer)
-                && (is_plain(trailer) || self.understand_backward(trailer)?)
-            {
+            if self.find_newest_backward()? {
                 self.state = State::Before;
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Whether the merge, which goes backward, can tell that it stands on the newest version of a key, and that is a visible value.
+    #[inline]
+    fn stands_on_newest(&self) -> bool {
+        let trailer = self.merge.trailer();
+        self.merge.is_surely_newest()
+            && is_plain(trailer)
+            && self.sees(trailer)
+            && !self.is_covered(self.merge.key(), trailer)
+    }
+
+    /// Moves the merge before the key that it stands on, and puts key and value of its newest visible version into the buffers. False if
+    /// there is no value.
+    fn find_newest_backward(&mut self) -> Result<bool> {
+        self.key.clear();
+        self.key.extend_from_slice(self.merge.key());
+        self.separated = None;
+        let mut newest = None;
+        while self.merge.valid() && self.merge.key() == self.key.as_slice() {
+            let trailer = self.merge.trailer();
+            if self.sees(trailer) {
+                newest = Some(trailer);
+                if trailer.kind() != Some(ValueKind::Delete) {
+                    self.value.clear();
+                    self.value.extend_from_slice(self.merge.value());
+                }
+            }
+            self.merge.prev()?;
+        }
+        let Some(trailer) = newest else { return Ok(false) };
+        Ok(trailer.kind() != Some(ValueKind::Delete)
+            && !self.is_covered(&self.key, trailer)
+            && (is_plain(trailer) || self.understand_backward(trailer)?))
     }
 
     /// Committed before the snapshot, or the transaction's own.

@@ -128,6 +128,7 @@ impl Position {
     }
 
     /// To the previous record of the block; false if there is none.
+    #[inline]
     pub(super) fn retreat(&mut self, block: &[u8]) -> Option<bool> {
         let Some(index) = self.index.checked_sub(1) else { return Some(false) };
         self.set(block, index)?;

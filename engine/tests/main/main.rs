@@ -12,6 +12,7 @@ mod concurrency;
 mod corruption;
 mod crash_points;
 mod crash_threads;
+mod descriptors;
 mod expiry;
 mod faults;
 mod full_disk;

@@ -155,7 +155,7 @@ fn a_synced_commit_behind_unsynced_stores_is_stored_and_synced_with_them() {
     let sync = fixture.log.lead_sync().unwrap();
     assert!(fixture.log.lead_sync().is_none(), "one sync at a time");
     let late = fixture.place(false);
-    sync.files.iter().for_each(|file| file.sync().unwrap());
+    sync.segments.iter().for_each(|segment| segment.file.sync().unwrap());
     let (durable, ask) = fixture.log.sync_done(&sync);
     assert_eq!((durable, ask), (needs, None));
     assert!(matches!(late, Placement::Store(lsn) if lsn > durable));
@@ -246,6 +246,9 @@ fn segments_are_released_in_order_once_their_end_is_in_tables() {
     let released = fixture.log.release_below(before_last);
     assert_eq!(released.iter().map(|segment| segment.number).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(fixture.log.live_bytes(), SEGMENT);
+    let sync = fixture.log.begin_sync().unwrap();
+    let synced: Vec<_> = sync.segments.iter().map(|segment| segment.number).collect();
+    assert_eq!(synced, [3], "what was released is let go, although segments behind it are not");
 }
 
 #[test]

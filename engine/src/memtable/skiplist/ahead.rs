@@ -130,21 +130,6 @@ impl SkipList {
         false
     }
 
-    /// As [`insert`](Self::insert), where the place of the record was searched before.
-    #[inline(never)]
-    pub(crate) fn insert_approached(
-        &self,
-        key: &[u8],
-        trailer: Trailer,
-        value: &[u8],
-        splice: &mut Splice,
-        approach: &Approach,
-    ) -> Result<(), ArenaFull> {
-        let made = self.make(key, trailer, value)?;
-        self.link(made, splice, approach);
-        Ok(())
-    }
-
     /// Writes the node of a record, which nobody finds before it is [linked](Self::link).
     pub(crate) fn make(
         &self,

@@ -61,7 +61,8 @@ fn records_are_inserted_where_a_search_ahead_has_led_whatever_came_between() {
         }
         sequence += 1;
         let list = if random.below(50) == 0 { &other } else { &list };
-        list.insert_approached(&key, trailer(sequence), b"v", &mut splice, &approach).unwrap();
+        let made = list.make(&key, trailer(sequence), b"v").unwrap();
+        list.link(made, &mut splice, &approach);
         let newest = list.seek_same_key(&key, Trailer::NEWEST).expect("it was inserted");
         assert_eq!(list.entry(newest).trailer(), trailer(sequence));
         if list.is_due_for_upkeep() {
@@ -98,7 +99,8 @@ fn concurrent_inserts_by_searches_ahead_keep_every_link_true() {
                         std::thread::yield_now();
                     }
                     let trailer = trailer(before + 1 + index * threads + thread);
-                    list.insert_approached(&key, trailer, b"", &mut splice, &approach).unwrap();
+                    let made = list.make(&key, trailer, b"").unwrap();
+                    list.link(made, &mut splice, &approach);
                 }
             });
         }
