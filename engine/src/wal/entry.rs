@@ -66,12 +66,14 @@ pub(crate) fn entry_bytes(payload: usize) -> usize {
 }
 
 /// The hash of a payload, for [`Header::payload_hash`].
+#[inline]
 pub(crate) fn payload_hash(payload: &[u8]) -> u64 {
     xxh3_64(payload)
 }
 
 impl Header {
     /// The header's bytes.
+    #[inline]
     pub(crate) fn encode(&self, seed: Seed) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         let flags = if self.ends_frame { FLAG_ENDS_FRAME } else { 0 };
@@ -89,6 +91,7 @@ impl Header {
     }
 
     /// Reads and verifies a header; `None` if the bytes are not one.
+    #[inline]
     pub(crate) fn decode(input: &[u8], seed: Seed) -> Option<Self> {
         let header = input.get(..HEADER_BYTES)?;
         let mut decoder = Decoder::new(header);
@@ -118,12 +121,14 @@ impl Header {
     }
 
     /// The payload behind a header at the start of `input`, if it is all there and is what the header promised.
+    #[inline]
     pub(crate) fn payload<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
         let payload = input.get(HEADER_BYTES..)?.get(..self.length as usize)?;
         (payload_hash(payload) == self.payload_hash).then_some(payload)
     }
 
     /// The LSN just behind this entry, given the segment's block size.
+    #[inline]
     pub(crate) fn end(&self, block_bytes: u64) -> Lsn {
         let end = self.lsn + entry_bytes(self.length as usize) as u64;
         if self.ends_frame { end.next_multiple_of(block_bytes) } else { end }
