@@ -1,9 +1,9 @@
 //! What commits are about to need, made ready by a thread of its own.
 //!
-//! A commit that runs into memory that was never touched, into log pages that are not mapped yet, or into a skiplist that has
-//! outgrown its fences would do that work itself, with everybody else behind it: up to milliseconds, in a path of about one
-//! microsecond. So it only leaves a note here and goes on. If the thread is late, the commit does without: everything here is for speed
-//! alone.
+//! A commit that runs into memory that was never touched, into log pages that are not mapped yet, into a skiplist that has
+//! outgrown its fences, or into a full memtable with no empty one at hand would do that work itself, with everybody else behind it: up
+//! to milliseconds, in a path of about one microsecond. So it only leaves a note here and goes on. If the thread is late, the commit
+//! does without: everything here is for speed alone.
 //!
 //! Only the newest note of each sort counts, because later ones ask for more of the same.
 
@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustlite_io::LogSegment;
 
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, MemtableMaker};
 
 /// Notes for the thread, and where it waits for them.
 #[derive(Default)]
@@ -29,7 +29,7 @@ struct Notes {
 }
 
 impl Ahead {
-    /// Asks for [`Memtable::upkeep`].
+    /// Asks for [`MemtableMaker::upkeep`].
     pub(super) fn ask_for_upkeep(&self, memtable: &Arc<Memtable>) {
         self.lock().memtable = Some(Arc::clone(memtable));
         self.left.notify_one();
@@ -44,7 +44,7 @@ impl Ahead {
     }
 
     /// Does what it is asked for until [`stop`](Self::stop) is called.
-    pub(crate) fn run(&self) {
+    pub(super) fn run(&self, memtables: &MemtableMaker) {
         let mut notes = self.lock();
         while !notes.stopped {
             if let Some((segment, offset)) = notes.segment.take() {
@@ -53,7 +53,7 @@ impl Ahead {
                 drop(segment);
             } else if let Some(memtable) = notes.memtable.take() {
                 drop(notes);
-                memtable.upkeep();
+                memtables.upkeep(&memtable);
                 drop(memtable);
             } else {
                 notes = self.left.wait(notes).unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +86,7 @@ mod tests {
         let memtable = Arc::new(Memtable::new(0).unwrap());
         let mut asked = 0;
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| ahead.run());
+            let thread = scope.spawn(|| ahead.run(&MemtableMaker::new(1 << 20)));
             for sequence in 1..=10_000_u64 {
                 let trailer = Trailer::new(sequence, ValueKind::Put);
                 let key = sequence.to_be_bytes();

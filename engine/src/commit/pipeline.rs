@@ -188,6 +188,11 @@ impl CommitPipeline {
         &self.ahead
     }
 
+    /// Makes ready what commits are about to need, until [`Ahead::stop`] is called.
+    pub(crate) fn run_ahead(&self) {
+        self.ahead.run(&self.memtables);
+    }
+
     /// Commits a batch, if its condition holds at the moment when it gets its place in the order. When this returns, the batch is visible
     /// and as durable as asked. Gives the sequence number of its last record; 0 for an empty batch, which is nothing.
     ///

@@ -134,7 +134,7 @@ fn log_loop(core: &Core) {
 
 fn ahead_loop(core: &Core) {
     core.file_system.lower_priority(AHEAD_STEPS_BACK);
-    core.pipeline.ahead().run();
+    core.pipeline.run_ahead();
 }
 
 fn flush_loop(core: &Core) {

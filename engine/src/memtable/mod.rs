@@ -24,7 +24,7 @@ mod stock;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use self::approaches::{Approaches, NewRecord, Way};
 pub(crate) use self::cursor::MemtableCursor;
@@ -58,23 +58,48 @@ pub(crate) struct Memtable {
 }
 
 /// Makes the memtables of one database, which pass their memory on to one another.
-#[derive(Clone)]
+///
+/// A memtable takes allocations that are large enough to wait, in the kernel, for whoever touches new memory at that time. So the next
+/// one is made before it is needed, by [`upkeep`](Self::upkeep).
 pub(crate) struct MemtableMaker {
+    memtable_bytes: usize,
     chunks: Arc<ChunkStock>,
     presences: Arc<PresenceStock>,
+    spare: Mutex<Option<Memtable>>,
 }
 
 impl MemtableMaker {
     /// For memtables that grow to about so many bytes.
     pub(crate) fn new(memtable_bytes: usize) -> Self {
         Self {
+            memtable_bytes,
             chunks: Arc::new(ChunkStock::new(memtable_bytes)),
             presences: Arc::new(PresenceStock::new(memtable_bytes)),
+            spare: Mutex::default(),
         }
     }
 
-    /// An empty memtable.
+    /// An empty memtable: the spare one, if there is one.
     pub(crate) fn make(&self) -> Result<Memtable> {
+        let spare = self.lock_spare().take();
+        spare.map_or_else(|| self.make_new(), Ok)
+    }
+
+    /// [`Memtable::upkeep`], and a spare memtable once this one is half full. Out of memory, there will be none.
+    pub(crate) fn upkeep(&self, memtable: &Memtable) {
+        memtable.upkeep();
+        if memtable.memory_usage() >= self.memtable_bytes / 2 && self.lock_spare().is_none() {
+            // Not under the lock, which writers take. Only one thread does upkeep.
+            let made = self.make_new().ok();
+            *self.lock_spare() = made;
+        }
+    }
+
+    fn lock_spare(&self) -> MutexGuard<'_, Option<Memtable>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make_new(&self) -> Result<Memtable> {
         Ok(Memtable {
             list: SkipList::new(Arc::clone(&self.chunks)).ok_or_else(no_room)?,
             presence: self.presences.take(),

@@ -151,6 +151,28 @@ fn a_cursor_moves_as_one_over_a_sorted_map_does() {
 }
 
 #[test]
+fn the_next_memtable_is_made_when_one_is_half_full() {
+    let maker = MemtableMaker::new(64 << 10);
+    let memtable = maker.make().unwrap();
+    let mut sequence = 0;
+    let mut fill_to = |bytes| {
+        while memtable.memory_usage() < bytes {
+            sequence += 1;
+            let trailer = Trailer::new(sequence, ValueKind::Put);
+            memtable.insert(b"key", trailer, &[0; 100], &mut Splice::default()).unwrap();
+        }
+        maker.upkeep(&memtable);
+    };
+    fill_to(30 << 10);
+    assert!(maker.lock_spare().is_none(), "small databases pay for one memtable");
+    fill_to(32 << 10);
+    assert!(maker.lock_spare().is_some());
+    assert!(maker.make().unwrap().is_empty());
+    assert!(maker.lock_spare().is_none(), "it is given once");
+    assert!(maker.make().unwrap().is_empty());
+}
+
+#[test]
 fn an_empty_memtable_has_nothing() {
     let memtable = Arc::new(Memtable::new(1 << 30).unwrap());
     assert!(memtable.is_empty());
