@@ -219,6 +219,7 @@ impl Cursor {
     ///
     /// # Errors
     /// As [`seek_to_first`](Self::seek_to_first).
+    #[inline]
     pub fn prev(&mut self) -> Result<()> {
         self.inner.prev()
     }

@@ -121,7 +121,7 @@ impl<S: Cursor> MergeCursor<S> {
     }
 
     /// Puts the root where it belongs after it has moved.
-    #[inline]
+    #[inline(always)]
     fn root_moved(&mut self) {
         let root = self.heap[0];
         let stays = self.sources[root].valid() && (self.heap.len() == 1 || self.stays_first(root));
@@ -165,6 +165,7 @@ impl<S: Cursor> MergeCursor<S> {
         Ok(())
     }
 
+    #[inline(always)]
     fn current(&self) -> &S {
         &self.sources[self.heap[0]]
     }

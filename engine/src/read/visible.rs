@@ -222,6 +222,7 @@ impl VisibleCursor {
         self.next_unobserved()
     }
 
+    #[inline]
     pub(crate) fn prev(&mut self) -> Result<()> {
         if self.observed.is_some() && self.valid() {
             return self.observed_move(Self::prev_unobserved, Self::observe_to);
@@ -359,7 +360,7 @@ impl VisibleCursor {
     }
 
     /// From the merge's position back, the last visible record.
-    #[inline]
+    #[inline(always)]
     fn find_backward(&mut self) -> Result<()> {
         while self.merge.valid() {
             if is_before(self.merge.key(), &self.range.start, self.start_head) {
@@ -378,7 +379,7 @@ impl VisibleCursor {
     }
 
     /// Whether the merge, which goes backward, can tell that it stands on the newest version of a key, and that is a visible value.
-    #[inline]
+    #[inline(always)]
     fn stands_on_newest(&self) -> bool {
         let trailer = self.merge.trailer();
         self.merge.is_surely_newest()
@@ -389,6 +390,7 @@ impl VisibleCursor {
 
     /// Moves the merge before the key that it stands on, and puts key and value of its newest visible version into the buffers. False if
     /// there is no value.
+    #[inline(never)]
     fn find_newest_backward(&mut self) -> Result<bool> {
         self.key.clear();
         self.key.extend_from_slice(self.merge.key());
@@ -501,19 +503,23 @@ impl VisibleCursor {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_covered(&self, key: &[u8], trailer: Trailer) -> bool {
+        // Mostly there is nothing that could cover it.
+        (self.own.is_some() || !self.tombstones.is_empty()) && self.has_cover(key, trailer)
+    }
+
+    #[inline(never)]
+    fn has_cover(&self, key: &[u8], trailer: Trailer) -> bool {
         if let Some(own) = &self.own
             && trailer.sequence() != OWN
             && own.ranges.contains(key)
         {
             return true;
         }
-        !self.tombstones.is_empty()
-            && self
-                .tombstones
-                .newest_covering(key, self.snapshot)
-                .is_some_and(|tombstone| tombstone > trailer.sequence())
+        self.tombstones
+            .newest_covering(key, self.snapshot)
+            .is_some_and(|tombstone| tombstone > trailer.sequence())
     }
 }
 

@@ -191,7 +191,7 @@ impl<'a> BlockView<'a> {
     }
 
     /// The record that begins at byte `at` of the block.
-    #[inline]
+    #[inline(always)]
     pub(super) fn record_at(&self, at: usize) -> Option<Record<'a>> {
         let input = self.bytes.get(at..)?;
         let (suffix_len, a) = read_varint(input)?;

@@ -131,11 +131,13 @@ impl Position {
     #[inline]
     pub(super) fn retreat(&mut self, block: &[u8]) -> Option<bool> {
         let Some(index) = self.index.checked_sub(1) else { return Some(false) };
-        self.set(block, index)?;
+        let at = BlockView::with_layout(block, self.layout).record_offset(index)?;
+        self.index = index;
+        self.take(block, at)?;
         Some(true)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, block: &[u8], at: usize) -> Option<()> {
         let view = BlockView::with_layout(block, self.layout);
         let head = view.head(self.index)?;
