@@ -66,6 +66,9 @@ mod system {
 
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
+    /// No system has smaller pages.
+    const PAGE_BYTES: usize = 4096;
+
     pub(super) fn allocate(bytes: usize, huge_pages: bool) -> Option<*mut u8> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -82,12 +85,13 @@ mod system {
         Some(base.cast())
     }
 
+    /// Page by page and not by one call for all: that call would hold the lock of the address space while the kernel
+    /// clears memory, and whoever maps anything then keeps everybody else waiting for it.
     pub(super) fn touch(base: *mut u8, bytes: usize) {
-        // SAFETY: the range is one mapping of `allocate`, and the advice does not change its
-        // contents.
-        let advised = unsafe { madvise(base.cast(), bytes, Advice::LinuxPopulateWrite) };
-        // Kernels before 5.14 do not know it: then pages come when they are used.
-        let _ = advised;
+        for offset in (0..bytes).step_by(PAGE_BYTES) {
+            // SAFETY: the offset is inside of the mapping of `allocate`, which nobody else uses yet.
+            unsafe { ptr::write_volatile(base.wrapping_add(offset), 0) };
+        }
     }
 
     /// # Safety
