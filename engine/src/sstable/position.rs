@@ -108,6 +108,7 @@ impl Position {
     }
 
     /// To record `index` of the block.
+    #[inline(always)]
     pub(super) fn set(&mut self, block: &[u8], index: usize) -> Option<()> {
         let at = BlockView::with_layout(block, self.layout).record_offset(index)?;
         self.index = index;
@@ -131,9 +132,7 @@ impl Position {
     #[inline]
     pub(super) fn retreat(&mut self, block: &[u8]) -> Option<bool> {
         let Some(index) = self.index.checked_sub(1) else { return Some(false) };
-        let at = BlockView::with_layout(block, self.layout).record_offset(index)?;
-        self.index = index;
-        self.take(block, at)?;
+        self.set(block, index)?;
         Some(true)
     }
 
