@@ -171,6 +171,11 @@ impl CommitPipeline {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where memtables come from.
+    pub(crate) fn memtables(&self) -> &MemtableMaker {
+        &self.memtables
+    }
+
     /// The newest sequence number that readers see. Everything up to it is in its place in the memtables.
     #[inline]
     pub(crate) fn visible(&self) -> Sequence {

@@ -183,6 +183,7 @@ impl Handle {
         // Rows that are on their way without entries must be noticed by whoever reads the rows before them.
         self.core.pipeline.keep_footprints();
         let created = self.core.recorded(self.core.versions.create_index(name, definition))?;
+        self.core.pipeline.memtables().learn(&created);
         let index = IndexState::new(&created, &indexes.extractors).map(Arc::new);
         let index = index.ok_or_else(|| Error::internal("a new index is none"))?;
         self.core.pipeline.change_indexes(|| indexes.replace(|all| all.push(Arc::clone(&index))));

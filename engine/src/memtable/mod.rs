@@ -4,8 +4,8 @@
 //! Guarantees: any number of threads insert and read at once; a record is complete when it can be
 //! found and stays until the memtable is dropped; a reader that knows (through the visible sequence
 //! number) that a write was applied finds it. Point records live in an arena skiplist
-//! ([`skiplist`], [`arena`]), with a filter of their keys ([`presence`]); range tombstones, which are few,
-//! beside it.
+//! ([`skiplist`], [`arena`]), with a filter of their keys ([`presence`]) and of the stems of index entries ([`stems`]); range
+//! tombstones, which are few, beside it.
 
 pub(crate) mod approaches;
 #[allow(unsafe_code, reason = "owns raw memory and hands out addresses in it")]
@@ -19,6 +19,7 @@ pub(crate) mod pending;
 mod presence;
 #[allow(unsafe_code, reason = "lays nodes out in the arena and reads them while others are linked")]
 pub(crate) mod skiplist;
+mod stems;
 mod stock;
 #[cfg(test)]
 mod tests;
@@ -31,9 +32,11 @@ pub(crate) use self::cursor::MemtableCursor;
 use self::presence::{Presence, PresenceStock};
 pub(crate) use self::skiplist::Splice;
 use self::skiplist::{Approach, Position, SkipList, Unlinked};
+use self::stems::StemKeyspaces;
 use self::stock::ChunkStock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Sequence, Trailer, hash_key};
+use crate::manifest::KeyspaceDescriptor;
 use crate::range_tombstones::RangeTombstones;
 
 /// Where the value of a record of one certain memtable is.
@@ -46,6 +49,7 @@ const LOOSE_TOMBSTONES_MAX: usize = 16;
 pub(crate) struct Memtable {
     list: SkipList,
     presence: Presence,
+    stems: Arc<StemKeyspaces>,
     /// How many were added. Stored with release after the tombstone is there, loaded with acquire
     /// before looking: who sees the count of an add takes the lock and finds it. Readers of zero
     /// take no lock.
@@ -65,6 +69,7 @@ pub(crate) struct MemtableMaker {
     memtable_bytes: usize,
     chunks: Arc<ChunkStock>,
     presences: Arc<PresenceStock>,
+    stems: Arc<StemKeyspaces>,
     spare: Mutex<Option<Memtable>>,
 }
 
@@ -75,8 +80,14 @@ impl MemtableMaker {
             memtable_bytes,
             chunks: Arc::new(ChunkStock::new(memtable_bytes)),
             presences: Arc::new(PresenceStock::new(memtable_bytes)),
+            stems: Arc::new(StemKeyspaces::new()),
             spare: Mutex::default(),
         }
+    }
+
+    /// Takes note of a keyspace, before anything is written to it.
+    pub(crate) fn learn(&self, keyspace: &KeyspaceDescriptor) {
+        self.stems.learn(keyspace);
     }
 
     /// An empty memtable: the spare one, if there is one.
@@ -103,6 +114,7 @@ impl MemtableMaker {
         Ok(Memtable {
             list: SkipList::new(Arc::clone(&self.chunks)).ok_or_else(no_room)?,
             presence: self.presences.take(),
+            stems: Arc::clone(&self.stems),
             tombstone_count: AtomicUsize::new(0),
             tombstone_bytes: AtomicUsize::new(0),
             tombstones: RwLock::default(),
@@ -137,6 +149,7 @@ impl Memtable {
         value: &[u8],
         splice: &mut Splice,
     ) -> Result<()> {
+        self.add_stem(key);
         self.presence.add(hash_key(key));
         self.list.insert(key, trailer, value, splice).map_err(|_full| no_room())
     }
@@ -164,6 +177,7 @@ impl Memtable {
 
     /// Takes in a record that nobody finds before it is [linked](Self::link). Fails as [`insert`](Self::insert) does.
     fn make(&self, record: NewRecord<'_>) -> Result<Unlinked> {
+        self.add_stem(record.key);
         self.list.make(record.key, record.trailer, record.value).map_err(|_full| no_room())
     }
 
@@ -171,6 +185,19 @@ impl Memtable {
     fn link(&self, hash: u64, made: Unlinked, splice: &mut Splice, place: &Approach) {
         self.presence.add(hash);
         self.list.link(made, splice, place);
+    }
+
+    /// Lets the filter know the stem of a record that will be found.
+    #[inline]
+    fn add_stem(&self, key: &[u8]) {
+        if let Some(stem) = self.stems.stem_of(key) {
+            self.presence.add(hash_key(stem));
+        }
+    }
+
+    /// False if no point record's key has this stem, whose hash is `hash`.
+    pub(crate) fn may_contain_stem(&self, stem: &[u8], hash: u64) -> bool {
+        self.stems.stem_of(stem).is_none() || self.presence.may_contain(hash)
     }
 
     /// Begins to search the place of a record whose key has this hash.

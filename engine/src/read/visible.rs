@@ -15,6 +15,7 @@ use crate::key::{Sequence, Trailer, ValueKind, hash_key, head_of};
 use crate::kinds::expiry::{self, EXPIRY_BYTES};
 use crate::kinds::operator::Chain;
 use crate::kinds::{Rules, unknown_kind};
+use crate::memtable::Memtable;
 use crate::range_tombstones::RangeTombstones;
 use crate::read::get::is_plain;
 use crate::read::merge::MergeCursor;
@@ -80,25 +81,36 @@ pub(crate) struct VisibleCursor {
 impl VisibleCursor {
     /// A cursor over `range` of `view` at `snapshot`. Not positioned.
     pub(crate) fn new(view: &View, snapshot: Sequence, range: KeyRange) -> Self {
-        Self::over(view, snapshot, range, |_| true)
+        Self::over(view, snapshot, range, |_| true, |_| true)
     }
 
-    /// A cursor over the keys with one stem, which is the start of `range`: passes over tables whose filters deny it. Not positioned.
+    /// A cursor over the keys with one stem, which is the start of `range`: passes over memtables and tables whose filters deny it. Not
+    /// positioned.
     pub(crate) fn with_stem(view: &View, snapshot: Sequence, range: KeyRange) -> Self {
-        let hash = hash_key(&range.start);
-        Self::over(view, snapshot, range, |table| table.may_contain_stem(hash))
+        let stem = range.start.clone();
+        let hash = hash_key(&stem);
+        Self::over(
+            view,
+            snapshot,
+            range,
+            |memtable| memtable.may_contain_stem(&stem, hash),
+            |table| table.may_contain_stem(hash),
+        )
     }
 
-    /// A cursor that need not read tables that are not `wanted`; of them, range tombstones count all the same.
+    /// A cursor that need not read memtables and tables that are not `wanted`; of them, range tombstones count all the same.
     fn over(
         view: &View,
         snapshot: Sequence,
         range: KeyRange,
+        wanted_memtable: impl Fn(&Memtable) -> bool,
         wanted: impl Fn(&Table) -> bool,
     ) -> Self {
         let mut sources = Vec::with_capacity(SOURCES_USUAL);
-        for memtable in view.memtables().filter(|memtable| !memtable.is_empty()) {
-            sources.push(Source::Memtable(memtable.cursor()));
+        for memtable in view.memtables() {
+            if !memtable.is_empty() && wanted_memtable(memtable) {
+                sources.push(Source::Memtable(memtable.cursor()));
+            }
         }
         let mut level0_runs = 0;
         for (index, run) in view.version.sources().enumerate() {

@@ -89,8 +89,11 @@ pub(crate) fn open(
     if writable {
         sync_log_files(&*file_system, directory)?;
     }
-    versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));
     let memtables = MemtableMaker::new(options.memtable_bytes);
+    for keyspace in versions.keyspaces() {
+        rules.learn(&keyspace);
+        memtables.learn(&keyspace);
+    }
     let replayed = replay_log(&env, &versions, &rules, (&options, &memtables), writable)?;
     if writable {
         settle_log(&*file_system, directory, &replayed.tail)?;
@@ -124,8 +127,11 @@ pub(crate) fn open_in_memory(options: Options) -> Result<Database> {
         verify_always: options.verify_checksums_always,
         residency: Arc::default(),
     };
-    versions.keyspaces().iter().for_each(|keyspace| rules.learn(keyspace));
     let memtables = MemtableMaker::new(options.memtable_bytes);
+    for keyspace in versions.keyspaces() {
+        rules.learn(&keyspace);
+        memtables.learn(&keyspace);
+    }
     let (lock, replayed) = (None, None);
     assemble(Parts { env, options, versions, rules, signals, memtables, lock, replayed })
 }
