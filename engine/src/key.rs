@@ -129,6 +129,15 @@ pub(crate) fn head_of(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(padded)
 }
 
+/// How many bytes two keys begin with in common.
+pub(crate) fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
+    // Words first: keys may have hundreds of bytes in common.
+    let (a_words, b_words) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    let words = a_words.iter().zip(b_words).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&a[8 * words..], &b[8 * words..]);
+    8 * words + a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
 /// The one hash of a full key: filters, tags and conflict tables all use its bits.
 #[inline]
 pub(crate) fn hash_key(full_key: &[u8]) -> u64 {
@@ -149,6 +158,19 @@ mod tests {
         let mut keys: Vec<&[u8]> = vec![b"", b"a", b"ab", b"abcdefgh", b"abcdefgz", b"b", b"\xff"];
         keys.sort();
         assert!(keys.windows(2).all(|pair| head_of(pair[0]) <= head_of(pair[1])));
+    }
+
+    #[test]
+    fn common_prefixes_end_where_keys_differ_or_one_ends() {
+        let key: Vec<u8> = (0..40).collect();
+        for len in 0..=key.len() {
+            assert_eq!(common_prefix_len(&key, &key[..len]), len);
+            let mut other = key.clone();
+            if let Some(byte) = other.get_mut(len) {
+                *byte ^= 0x80;
+            }
+            assert_eq!(common_prefix_len(&other, &key), len);
+        }
     }
 
     #[test]

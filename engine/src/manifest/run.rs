@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::file_name::FileNumber;
-use crate::key::head_of;
+use crate::key::{common_prefix_len, head_of};
 use crate::manifest::obsolete::LiveFiles;
 use crate::sstable::Table;
 use crate::sstable::meta::TableMeta;
@@ -187,6 +187,6 @@ fn common_prefix<T>(tables: &[Arc<TableHandle<T>>]) -> Vec<u8> {
         return Vec::new();
     };
     let (smallest, largest) = (&first.meta.smallest, &last.meta.largest);
-    let shared = smallest.iter().zip(largest).take_while(|(a, b)| a == b).count();
+    let shared = common_prefix_len(smallest, largest);
     smallest.get(..shared).unwrap_or_default().to_vec()
 }

@@ -1,15 +1,31 @@
 //! Merges several sorted sources into one, in both directions.
 //!
-//! A binary heap of source indices, ordered by what each source stands on, that knows its runner-up: the source that comes next should
-//! the root move behind it. In the common case the source that was just advanced is still the smallest, and one comparison with the
-//! runner-up shows it. The same comparison tells whether the two stand on versions of one key.
+//! A tree of losers (Knuth, "The Art of Computer Programming", volume 3, section 5.4.1): each match keeps the source that lost it, so that
+//! after a move only the matches on the way from the moved source to the last one are played again. What is compared is mostly a number,
+//! the *head*: 16 bytes of each source's key from about where the keys begin to differ. Which source comes next is anybody's guess, so
+//! the matches are played without a branch that depends on it.
 
 use std::cmp::Ordering;
 
 use crate::cursor::Cursor;
 use crate::error::Result;
-use crate::key::Trailer;
+use crate::key::{Trailer, common_prefix_len};
 use crate::read::source::Source;
+
+/// Bytes of a head.
+const HEAD_BYTES: usize = size_of::<u128>();
+
+/// Heads begin so many bytes before the first that differs: what all keys begin with gets shorter from time to time.
+const SLACK_BYTES: usize = 8;
+
+/// Leaving out fewer bytes than this is not worth looking whether they are still the same.
+const SKIPPED_BYTES_MIN: usize = 8;
+
+/// The head of a source that has come to its end. A key may have it too.
+const HEAD_MAX: u128 = u128::MAX;
+
+/// The loser of a match to which only one source has come yet.
+const NOBODY: usize = usize::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -17,16 +33,28 @@ enum Direction {
     Backward,
 }
 
+/// Two things with one index: the head of a source, and a match. Match 1 is the last, and the winners of matches `2 n` and `2 n + 1` meet
+/// in match `n`; source `s` of `c` comes to match `(c + s) / 2` first. There is no match 0.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// Such that the smallest comes first.
+    head: u128,
+    loser: usize,
+    /// Whether the loser stands on a version of the winner's key.
+    tied: bool,
+}
+
 /// The merge of several sources. Internal keys are unique across them.
 pub(crate) struct MergeCursor<S = Source> {
     sources: Vec<S>,
-    /// Indices of the valid sources; the root is the current one.
-    heap: Vec<usize>,
+    /// One for each source; none if there is only one source.
+    slots: Vec<Slot>,
+    /// Index of the current source.
+    winner: usize,
+    valid: bool,
     direction: Direction,
-    /// Where in the heap the runner-up is, if there are two sources or more.
-    runner_up: usize,
-    /// Whether the runner-up stands on a version of the root's key.
-    tied: bool,
+    /// What the keys of all sources begin with, and heads leave out.
+    skipped: Vec<u8>,
     /// See [`Cursor::repeats`].
     repeats: bool,
     /// How often the merge has gone on in another source.
@@ -37,13 +65,13 @@ pub(crate) struct MergeCursor<S = Source> {
 
 impl<S: Cursor> MergeCursor<S> {
     pub(crate) fn new(sources: Vec<S>) -> Self {
-        let heap = Vec::with_capacity(sources.len());
         Self {
             sources,
-            heap,
+            slots: Vec::new(),
+            winner: 0,
+            valid: false,
             direction: Direction::Forward,
-            runner_up: 1,
-            tied: false,
+            skipped: Vec::new(),
             repeats: false,
             switches: 0,
             key: Vec::new(),
@@ -52,35 +80,8 @@ impl<S: Cursor> MergeCursor<S> {
 
     /// Adds a source, before the merge is positioned.
     pub(crate) fn push(&mut self, source: S) {
-        debug_assert!(self.heap.is_empty(), "the merge is positioned already");
+        debug_assert!(!self.valid, "the merge is positioned already");
         self.sources.push(source);
-    }
-
-    /// Whether source `a` comes before source `b`, and whether they stand on versions of one key.
-    #[inline]
-    fn compare(&self, a: usize, b: usize) -> (bool, bool) {
-        let (a, b) = (&self.sources[a], &self.sources[b]);
-        let keys = a.key().cmp(b.key());
-        let order = keys.then_with(|| b.trailer().cmp(&a.trailer()));
-        let first = match self.direction {
-            Direction::Forward => order == Ordering::Less,
-            Direction::Backward => order == Ordering::Greater,
-        };
-        (first, keys == Ordering::Equal)
-    }
-
-    fn comes_first(&self, a: usize, b: usize) -> bool {
-        self.compare(a, b).0
-    }
-
-    fn rebuild(&mut self, direction: Direction) {
-        self.direction = direction;
-        self.heap.clear();
-        self.heap.extend((0..self.sources.len()).filter(|&index| self.sources[index].valid()));
-        for position in (0..self.heap.len() / 2).rev() {
-            self.sift_down(position);
-        }
-        self.choose_runner_up();
     }
 
     /// Whether it was moved backward last.
@@ -94,62 +95,114 @@ impl<S: Cursor> MergeCursor<S> {
         std::mem::take(&mut self.switches)
     }
 
-    fn choose_runner_up(&mut self) {
-        let second = match self.heap[..] {
-            [] | [_] => return,
-            [_, left, right, ..] if self.comes_first(right, left) => 2,
-            _ => 1,
-        };
-        self.runner_up = second;
-        self.tied = self.compare(self.heap[0], self.heap[second]).1;
+    /// Begins anew with where all sources stand.
+    #[inline(never)]
+    fn rebuild(&mut self, direction: Direction) {
+        self.direction = direction;
+        self.winner = 0;
+        if self.sources.len() > 1 {
+            self.choose_skipped();
+            let unplayed = |source| Slot {
+                head: head_of(source, &self.skipped, direction).unwrap_or(HEAD_MAX),
+                loser: NOBODY,
+                tied: false,
+            };
+            self.slots.clear();
+            self.slots.extend(self.sources.iter().map(unplayed));
+            (0..self.sources.len()).for_each(|source| self.play(source));
+        }
+        self.valid = self.sources.get(self.winner).is_some_and(S::valid);
     }
 
-    fn sift_down(&mut self, mut position: usize) {
-        loop {
-            let mut first = position;
-            for child in [2 * position + 1, 2 * position + 2] {
-                if child < self.heap.len() && self.comes_first(self.heap[child], self.heap[first]) {
-                    first = child;
-                }
-            }
-            if first == position {
+    fn choose_skipped(&mut self) {
+        self.skipped.clear();
+        let mut valid = self.sources.iter().filter(|source| source.valid());
+        let Some(first) = valid.next().map(S::key) else { return };
+        let common = valid.map(|other| common_prefix_len(first, other.key())).min();
+        let skipped = common.unwrap_or(0).saturating_sub(SLACK_BYTES);
+        if skipped >= SKIPPED_BYTES_MIN {
+            self.skipped.extend_from_slice(&first[..skipped]);
+        }
+    }
+
+    /// Plays the matches of a source that has a new head, until there is a winner or nobody to play against yet.
+    #[inline(always)]
+    fn play(&mut self, source: usize) {
+        let (mut best, mut head) = (source, self.slots[source].head);
+        let mut number = self.slots.len().midpoint(source);
+        while number > 0 {
+            let other = self.slots[number].loser;
+            if other == NOBODY {
+                self.slots[number].loser = best;
                 return;
             }
-            self.heap.swap(position, first);
-            position = first;
+            let other_head = self.slots[other].head;
+            let (mut loses, mut tied) = (other_head < head, false);
+            if other_head == head {
+                (loses, tied) = self.compare_whole(other, best);
+            }
+            let slot = &mut self.slots[number];
+            (slot.loser, slot.tied) = (if loses { best } else { other }, tied);
+            best = if loses { other } else { best };
+            head = if loses { other_head } else { head };
+            number /= 2;
         }
+        self.winner = best;
     }
 
-    /// Puts the root where it belongs after it has moved.
-    #[inline(always)]
-    fn root_moved(&mut self) {
-        let root = self.heap[0];
-        let stays = self.sources[root].valid() && (self.heap.len() == 1 || self.stays_first(root));
-        if stays {
-            self.repeats = self.sources[root].repeats();
-        } else {
-            self.runner_up_takes_over();
+    /// Whether source `a`, which has the same head as `b`, comes before it, and whether they stand on versions of one key.
+    #[inline(never)]
+    fn compare_whole(&self, a: usize, b: usize) -> (bool, bool) {
+        let (a, b) = (&self.sources[a], &self.sources[b]);
+        if !a.valid() || !b.valid() {
+            return (a.valid(), false);
         }
+        let keys = a.key().cmp(b.key());
+        let order = keys.then_with(|| b.trailer().cmp(&a.trailer()));
+        let first = match self.direction {
+            Direction::Forward => order == Ordering::Less,
+            Direction::Backward => order == Ordering::Greater,
+        };
+        (first, keys == Ordering::Equal)
     }
 
+    /// Whether any other source stands on a version of the winner's key: then it has lost a match to the winner.
     #[inline]
-    fn stays_first(&mut self, root: usize) -> bool {
-        let (first, tied) = self.compare(root, self.heap[self.runner_up]);
-        if first {
-            self.tied = tied;
+    fn is_tied(&self) -> bool {
+        let mut number = self.slots.len().midpoint(self.winner);
+        let mut tied = false;
+        while number > 0 {
+            tied |= self.slots[number].tied;
+            number /= 2;
         }
-        first
+        tied
     }
 
-    fn runner_up_takes_over(&mut self) {
-        // It stands where it stood when the root had not moved yet.
-        self.repeats = self.tied;
-        self.switches += 1;
-        if !self.sources[self.heap[0]].valid() {
-            self.heap.swap_remove(0);
+    /// Looks who comes next after the winner has moved.
+    #[inline(always)]
+    fn winner_moved(&mut self) {
+        let moved = &self.sources[self.winner];
+        if self.slots.is_empty() {
+            self.valid = moved.valid();
+            self.repeats = self.valid && moved.repeats();
+            return;
         }
-        self.sift_down(0);
-        self.choose_runner_up();
+        let (before, tied) = (self.winner, self.is_tied());
+        match head_of(moved, &self.skipped, self.direction) {
+            Some(head) => {
+                self.slots[before].head = head;
+                self.play(before);
+                self.valid = self.slots[self.winner].head != HEAD_MAX || self.current().valid();
+            }
+            None => self.rebuild(self.direction),
+        }
+        if self.winner == before {
+            self.repeats = self.valid && self.current().repeats();
+        } else {
+            // The others stand where they stood when the winner had not moved yet.
+            self.repeats = tied;
+            self.switches += 1;
+        }
     }
 
     fn all(
@@ -157,7 +210,7 @@ impl<S: Cursor> MergeCursor<S> {
         direction: Direction,
         mut position: impl FnMut(&mut S) -> Result<()>,
     ) -> Result<()> {
-        self.heap.clear();
+        self.valid = false;
         for source in &mut self.sources {
             position(source)?;
         }
@@ -167,7 +220,7 @@ impl<S: Cursor> MergeCursor<S> {
 
     #[inline(always)]
     fn current(&self) -> &S {
-        &self.sources[self.heap[0]]
+        &self.sources[self.winner]
     }
 
     /// Copies the current position into the scratch, to seek the other sources to it.
@@ -183,7 +236,7 @@ impl<S: Cursor> MergeCursor<S> {
 impl<S: Cursor> Cursor for MergeCursor<S> {
     #[inline]
     fn valid(&self) -> bool {
-        !self.heap.is_empty()
+        self.valid
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
@@ -205,19 +258,18 @@ impl<S: Cursor> Cursor for MergeCursor<S> {
     #[inline]
     fn next(&mut self) -> Result<()> {
         if self.direction == Direction::Backward {
-            // Everybody to the current record or behind it; the root stands on it again and is then moved on.
+            // Everybody to the current record or behind it; the winner stands on it again and is then moved on.
             let trailer = self.remember();
             let key = std::mem::take(&mut self.key);
             self.seek(&key, trailer)?;
             self.key = key;
         }
-        let root = self.heap[0];
-        let moved = self.sources[root].next();
+        let moved = self.sources[self.winner].next();
         if moved.is_err() {
-            self.heap.clear();
+            self.valid = false;
             return moved;
         }
-        self.root_moved();
+        self.winner_moved();
         Ok(())
     }
 
@@ -228,9 +280,9 @@ impl<S: Cursor> Cursor for MergeCursor<S> {
 
     #[inline]
     fn is_surely_newest(&self) -> bool {
-        // Going backward, who holds a newer version of the root's key is the runner-up.
+        // Going backward, whoever holds a newer version of the winner's key has not come to it yet.
         self.direction == Direction::Backward
-            && (self.heap.len() == 1 || !self.tied)
+            && !self.is_tied()
             && self.current().is_surely_newest()
     }
 
@@ -243,13 +295,12 @@ impl<S: Cursor> Cursor for MergeCursor<S> {
             self.key = key;
             return before;
         }
-        let root = self.heap[0];
-        let moved = self.sources[root].prev();
+        let moved = self.sources[self.winner].prev();
         if moved.is_err() {
-            self.heap.clear();
+            self.valid = false;
             return moved;
         }
-        self.root_moved();
+        self.winner_moved();
         Ok(())
     }
 
@@ -268,3 +319,26 @@ impl<S: Cursor> Cursor for MergeCursor<S> {
         self.current().value()
     }
 }
+
+/// The head of where a source stands. `None` if its key does not begin with what is skipped.
+#[inline(always)]
+fn head_of<S: Cursor>(source: &S, skipped: &[u8], direction: Direction) -> Option<u128> {
+    if !source.valid() {
+        return Some(HEAD_MAX);
+    }
+    let mut key = source.key();
+    if !skipped.is_empty() {
+        key = key.strip_prefix(skipped)?;
+    }
+    // Missing bytes count as zero: a key may have the head of a longer one, but not a greater one.
+    let mut bytes = [0; HEAD_BYTES];
+    match key.first_chunk() {
+        Some(first) => bytes = *first,
+        None => bytes[..key.len()].copy_from_slice(key),
+    }
+    let head = u128::from_be_bytes(bytes);
+    Some(if direction == Direction::Forward { head } else { !head })
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 use super::block::{BLOCK_HEADER_BYTES, BlockLayout, HEAD_BYTES, tag_of};
 use crate::coding::{put_varint, varint_len};
-use crate::key::{Trailer, head_of};
+use crate::key::{Trailer, common_prefix_len, head_of};
 
 /// Prefix lengths are 16 bits wide.
 const PREFIX_BYTES_MAX: usize = u16::MAX as usize;
@@ -91,7 +91,7 @@ impl BlockBuilder {
         if key.starts_with(prefix) {
             return self.prefix_len;
         }
-        prefix.iter().zip(key).take_while(|(a, b)| a == b).count()
+        common_prefix_len(prefix, key)
     }
 
     /// Bytes of the staged keys after a prefix of `prefix_len` and their heads.

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use super::compression::Codec;
 use super::format::BLOCK_TRAILER_BYTES;
-use crate::key::head_of;
+use crate::key::{common_prefix_len, head_of};
 use crate::simd::prefetch;
 
 const HEADER_BYTES: usize = 8;
@@ -58,7 +58,7 @@ impl IndexBuilder {
         let count = self.ends.len();
         let prefix_len = match count {
             0 => 0,
-            _ => common_prefix(self.separator(0), self.separator(count - 1)),
+            _ => common_prefix_len(self.separator(0), self.separator(count - 1)),
         };
         let (Ok(blocks), Ok(_)) = (u32::try_from(count), u32::try_from(self.separators.len()))
         else {
@@ -89,15 +89,11 @@ impl IndexBuilder {
     }
 }
 
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
 /// Puts a short key into `out` that is at least `last` and before `next`, where `last < next`.
 pub(super) fn shortest_separator(last: &[u8], next: &[u8], out: &mut Vec<u8>) {
     debug_assert!(last < next);
     out.clear();
-    let shared = common_prefix(last, next);
+    let shared = common_prefix_len(last, next);
     // Up to the byte that tells them apart `next` may be too small a bite: it must not be reached.
     if shared < last.len() && shared + 1 < next.len() {
         out.extend_from_slice(&next[..=shared]);
