@@ -30,15 +30,23 @@ pub(crate) fn read_varint(input: &[u8]) -> Option<(u64, usize)> {
     if first < 0x80 {
         return Some((u64::from(first), 1));
     }
-    if let Some(chunk) = input.first_chunk() {
-        let word = u64::from_le_bytes(*chunk);
-        let last_bytes = !word & CONTINUED;
-        if last_bytes != 0 {
-            let width = last_bytes.trailing_zeros() / 8 + 1;
-            return Some((join_groups(word & (u64::MAX >> (64 - 8 * width))), width as usize));
-        }
+    if let Some(chunk) = input.first_chunk()
+        && let Some(read) = varint_in(u64::from_le_bytes(*chunk))
+    {
+        return Some(read);
     }
     read_any_varint(input)
+}
+
+/// The varint at the low end of a word, and its width, if it ends there.
+#[inline]
+pub(crate) fn varint_in(word: u64) -> Option<(u64, usize)> {
+    let last_bytes = !word & CONTINUED;
+    if last_bytes == 0 {
+        return None;
+    }
+    let width = last_bytes.trailing_zeros() / 8 + 1;
+    Some((join_groups(word & (u64::MAX >> (64 - 8 * width))), width as usize))
 }
 
 /// The highest bit of each byte of a word: in a varint, another byte follows.

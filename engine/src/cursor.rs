@@ -3,6 +3,15 @@
 use crate::error::Result;
 use crate::key::Trailer;
 
+/// What there is to know of a record but key and value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    pub(crate) trailer: Trailer,
+    /// After a `next`: whether the record is another version of the key that the cursor stood on before. The caller need not have kept
+    /// the key.
+    pub(crate) repeats: bool,
+}
+
 /// A position in a sorted run of records.
 ///
 /// Not positioned at first. Every move returns an error rather than skip what cannot be read; after an error the cursor is invalid and
@@ -23,12 +32,16 @@ pub(crate) trait Cursor {
     /// To the last record strictly before (`key`, `trailer`) in internal-key order.
     fn seek_before(&mut self, key: &[u8], trailer: Trailer) -> Result<()>;
 
-    /// To the next record. Must be `valid()`.
-    fn next(&mut self) -> Result<()>;
+    /// To the next record, and says how it stands there. Must be `valid()`.
+    fn next(&mut self) -> Result<Option<Standing>>;
 
-    /// Whether the record is another version of the key that the cursor stood on before the last `next`. It may only be asked after a
-    /// `next` that found a record, and says it without the caller having kept the key.
-    fn repeats(&self) -> bool;
+    /// What the caller wants to know of every record; `None` unless positioned on one.
+    fn standing(&self) -> Option<Standing>;
+
+    #[cfg(test)]
+    fn repeats(&self) -> bool {
+        self.standing().is_some_and(|standing| standing.repeats)
+    }
 
     /// True only if the record before this one has another key, so that this is the newest version of its own. Says what can be
     /// told without moving: false may mean either.
@@ -36,8 +49,8 @@ pub(crate) trait Cursor {
         false
     }
 
-    /// To the previous record. Must be `valid()`.
-    fn prev(&mut self) -> Result<()>;
+    /// To the previous record, and says how it stands there. Must be `valid()`.
+    fn prev(&mut self) -> Result<Option<Standing>>;
 
     /// The full key under the cursor.
     fn key(&self) -> &[u8];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Memtable;
 use super::skiplist::{Entry, Position};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Standing};
 use crate::error::Result;
 use crate::key::Trailer;
 
@@ -59,28 +59,29 @@ impl Cursor for MemtableCursor {
     }
 
     #[inline]
-    fn next(&mut self) -> Result<()> {
+    fn next(&mut self) -> Result<Option<Standing>> {
         let list = &self.memtable.list;
         let position = self.position.expect("only called while the cursor is valid");
         let next = list.next(position);
         self.repeats =
             next.is_some_and(|next| list.entry(next).key() == list.entry(position).key());
         self.position = next;
-        Ok(())
+        Ok(self.standing())
     }
 
     #[inline]
-    fn repeats(&self) -> bool {
-        self.repeats
+    fn standing(&self) -> Option<Standing> {
+        let entry = self.memtable.list.entry(self.position?);
+        Some(Standing { trailer: entry.trailer(), repeats: self.repeats })
     }
 
-    fn prev(&mut self) -> Result<()> {
+    fn prev(&mut self) -> Result<Option<Standing>> {
         // Nodes have no way back, and the record before may be newer than the last look: search for
         // it.
         let entry = self.entry();
         let position = self.memtable.list.seek_before(entry.key(), entry.trailer());
         self.position = position;
-        Ok(())
+        Ok(self.standing())
     }
 
     #[inline]

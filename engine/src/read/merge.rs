@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Standing};
 use crate::error::Result;
 use crate::key::{Trailer, common_prefix_len};
 use crate::read::source::Source;
@@ -51,12 +51,11 @@ pub(crate) struct MergeCursor<S = Source> {
     slots: Vec<Slot>,
     /// Index of the current source.
     winner: usize,
-    valid: bool,
+    /// See [`Cursor::standing`].
+    standing: Option<Standing>,
     direction: Direction,
     /// What the keys of all sources begin with, and heads leave out.
     skipped: Vec<u8>,
-    /// See [`Cursor::repeats`].
-    repeats: bool,
     /// How often the merge has gone on in another source.
     switches: u64,
     /// Scratch for turning around.
@@ -69,10 +68,9 @@ impl<S: Cursor> MergeCursor<S> {
             sources,
             slots: Vec::new(),
             winner: 0,
-            valid: false,
+            standing: None,
             direction: Direction::Forward,
             skipped: Vec::new(),
-            repeats: false,
             switches: 0,
             key: Vec::new(),
         }
@@ -80,7 +78,7 @@ impl<S: Cursor> MergeCursor<S> {
 
     /// Adds a source, before the merge is positioned.
     pub(crate) fn push(&mut self, source: S) {
-        debug_assert!(!self.valid, "the merge is positioned already");
+        debug_assert!(!self.valid(), "the merge is positioned already");
         self.sources.push(source);
     }
 
@@ -111,7 +109,7 @@ impl<S: Cursor> MergeCursor<S> {
             self.slots.extend(self.sources.iter().map(unplayed));
             (0..self.sources.len()).for_each(|source| self.play(source));
         }
-        self.valid = self.sources.get(self.winner).is_some_and(S::valid);
+        self.standing = self.sources.get(self.winner).and_then(S::standing);
     }
 
     fn choose_skipped(&mut self) {
@@ -178,31 +176,31 @@ impl<S: Cursor> MergeCursor<S> {
         tied
     }
 
-    /// Looks who comes next after the winner has moved.
+    /// Looks who comes next after the winner has moved, or has tried to.
     #[inline(always)]
-    fn winner_moved(&mut self) {
-        let moved = &self.sources[self.winner];
-        if self.slots.is_empty() {
-            self.valid = moved.valid();
-            self.repeats = self.valid && moved.repeats();
-            return;
-        }
+    fn winner_moved(&mut self, moved: Result<Option<Standing>>) -> Result<Option<Standing>> {
+        self.standing = None;
+        let moved = moved?;
+        self.standing = if self.slots.is_empty() { moved } else { self.next_winner(moved) };
+        Ok(self.standing)
+    }
+
+    #[inline(never)]
+    fn next_winner(&mut self, moved: Option<Standing>) -> Option<Standing> {
         let (before, tied) = (self.winner, self.is_tied());
-        match head_of(moved, &self.skipped, self.direction) {
+        match head_of(&self.sources[before], &self.skipped, self.direction) {
             Some(head) => {
                 self.slots[before].head = head;
                 self.play(before);
-                self.valid = self.slots[self.winner].head != HEAD_MAX || self.current().valid();
             }
             None => self.rebuild(self.direction),
         }
         if self.winner == before {
-            self.repeats = self.valid && self.current().repeats();
-        } else {
-            // The others stand where they stood when the winner had not moved yet.
-            self.repeats = tied;
-            self.switches += 1;
+            return moved;
         }
+        self.switches += 1;
+        // The others stand where they stood when the winner had not moved yet.
+        self.current().standing().map(|standing| Standing { repeats: tied, ..standing })
     }
 
     fn all(
@@ -210,7 +208,7 @@ impl<S: Cursor> MergeCursor<S> {
         direction: Direction,
         mut position: impl FnMut(&mut S) -> Result<()>,
     ) -> Result<()> {
-        self.valid = false;
+        self.standing = None;
         for source in &mut self.sources {
             position(source)?;
         }
@@ -221,6 +219,26 @@ impl<S: Cursor> MergeCursor<S> {
     #[inline(always)]
     fn current(&self) -> &S {
         &self.sources[self.winner]
+    }
+
+    /// Everybody to the current record or behind it, so that the winner stands on it again.
+    #[cold]
+    fn turn_forward(&mut self) -> Result<()> {
+        let trailer = self.remember();
+        let key = std::mem::take(&mut self.key);
+        let turned = self.seek(&key, trailer);
+        self.key = key;
+        turned
+    }
+
+    /// Everybody before the current record.
+    #[cold]
+    fn turn_backward(&mut self) -> Result<Option<Standing>> {
+        let trailer = self.remember();
+        let key = std::mem::take(&mut self.key);
+        let turned = self.seek_before(&key, trailer);
+        self.key = key;
+        turned.map(|()| self.standing)
     }
 
     /// Copies the current position into the scratch, to seek the other sources to it.
@@ -236,7 +254,7 @@ impl<S: Cursor> MergeCursor<S> {
 impl<S: Cursor> Cursor for MergeCursor<S> {
     #[inline]
     fn valid(&self) -> bool {
-        self.valid
+        self.standing.is_some()
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
@@ -256,26 +274,17 @@ impl<S: Cursor> Cursor for MergeCursor<S> {
     }
 
     #[inline]
-    fn next(&mut self) -> Result<()> {
+    fn next(&mut self) -> Result<Option<Standing>> {
         if self.direction == Direction::Backward {
-            // Everybody to the current record or behind it; the winner stands on it again and is then moved on.
-            let trailer = self.remember();
-            let key = std::mem::take(&mut self.key);
-            self.seek(&key, trailer)?;
-            self.key = key;
+            self.turn_forward()?;
         }
         let moved = self.sources[self.winner].next();
-        if moved.is_err() {
-            self.valid = false;
-            return moved;
-        }
-        self.winner_moved();
-        Ok(())
+        self.winner_moved(moved)
     }
 
     #[inline]
-    fn repeats(&self) -> bool {
-        self.repeats
+    fn standing(&self) -> Option<Standing> {
+        self.standing
     }
 
     #[inline]
@@ -287,31 +296,22 @@ impl<S: Cursor> Cursor for MergeCursor<S> {
     }
 
     #[inline]
-    fn prev(&mut self) -> Result<()> {
+    fn prev(&mut self) -> Result<Option<Standing>> {
         if self.direction == Direction::Forward {
-            let trailer = self.remember();
-            let key = std::mem::take(&mut self.key);
-            let before = self.seek_before(&key, trailer);
-            self.key = key;
-            return before;
+            return self.turn_backward();
         }
         let moved = self.sources[self.winner].prev();
-        if moved.is_err() {
-            self.valid = false;
-            return moved;
-        }
-        self.winner_moved();
-        Ok(())
+        self.winner_moved(moved)
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> &[u8] {
         self.current().key()
     }
 
     #[inline]
     fn trailer(&self) -> Trailer {
-        self.current().trailer()
+        self.standing.expect("only called while the merge is valid").trailer
     }
 
     #[inline]

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Standing};
 use crate::error::Result;
 use crate::key::{Sequence, Trailer, ValueKind, compare_internal};
 use crate::kinds::expiry::Millis;
@@ -226,21 +226,21 @@ impl Cursor for OverlayCursor {
         Ok(())
     }
 
-    fn next(&mut self) -> Result<()> {
+    fn next(&mut self) -> Result<Option<Standing>> {
         let key = Arc::clone(&self.at().key);
         self.forward(Bound::Excluded(&key));
-        Ok(())
+        Ok(self.standing())
     }
 
     #[inline]
-    fn repeats(&self) -> bool {
-        false
+    fn standing(&self) -> Option<Standing> {
+        self.current.as_ref().map(|own| Standing { trailer: own.trailer, repeats: false })
     }
 
-    fn prev(&mut self) -> Result<()> {
+    fn prev(&mut self) -> Result<Option<Standing>> {
         let key = Arc::clone(&self.at().key);
         self.backward(Bound::Excluded(&key));
-        Ok(())
+        Ok(self.standing())
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Standing};
 use crate::error::Result;
 use crate::key::Trailer;
 use crate::manifest::{Run, TableHandle};
@@ -13,6 +13,7 @@ use crate::sstable::{TableCursor, TableStream};
 /// Any source of a reader. An enum rather than a trait object: the merge calls it for every record.
 ///
 /// Compactions merge runs of [`TableStream`] only. Those stay on one thread, while what readers hold can be sent to another.
+#[repr(u8)] // What it is shall be a number of its own, not to be worked out from something inside.
 pub(crate) enum Source {
     Memtable(MemtableCursor),
     /// Through the memory map.
@@ -54,13 +55,13 @@ impl Cursor for Source {
     }
 
     #[inline]
-    fn next(&mut self) -> Result<()> {
+    fn next(&mut self) -> Result<Option<Standing>> {
         dispatch!(self, cursor => cursor.next())
     }
 
     #[inline]
-    fn repeats(&self) -> bool {
-        dispatch!(self, cursor => cursor.repeats())
+    fn standing(&self) -> Option<Standing> {
+        dispatch!(self, cursor => cursor.standing())
     }
 
     #[inline]
@@ -69,7 +70,7 @@ impl Cursor for Source {
     }
 
     #[inline]
-    fn prev(&mut self) -> Result<()> {
+    fn prev(&mut self) -> Result<Option<Standing>> {
         dispatch!(self, cursor => cursor.prev())
     }
 
@@ -201,20 +202,19 @@ impl<C: TableWalk> Cursor for RunCursor<C> {
     }
 
     #[inline]
-    fn next(&mut self) -> Result<()> {
-        if let Some(cursor) = &mut self.cursor {
-            cursor.next()?;
-            if !cursor.valid() {
-                return self.skip_forward();
-            }
+    fn next(&mut self) -> Result<Option<Standing>> {
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        if let Some(standing) = cursor.next()? {
+            return Ok(Some(standing));
         }
-        Ok(())
+        self.skip_forward()?;
+        Ok(self.standing())
     }
 
     #[inline]
-    fn repeats(&self) -> bool {
+    fn standing(&self) -> Option<Standing> {
         // Tables of a run share no key, and a cursor that was just opened repeats nothing.
-        self.at().repeats()
+        self.cursor.as_ref()?.standing()
     }
 
     #[inline]
@@ -223,14 +223,13 @@ impl<C: TableWalk> Cursor for RunCursor<C> {
     }
 
     #[inline]
-    fn prev(&mut self) -> Result<()> {
-        if let Some(cursor) = &mut self.cursor {
-            cursor.prev()?;
-            if !cursor.valid() {
-                return self.skip_backward();
-            }
+    fn prev(&mut self) -> Result<Option<Standing>> {
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        if let Some(standing) = cursor.prev()? {
+            return Ok(Some(standing));
         }
-        Ok(())
+        self.skip_backward()?;
+        Ok(self.standing())
     }
 
     #[inline]

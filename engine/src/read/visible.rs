@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::compaction::read_cost::ReadCost;
-use crate::cursor::Cursor as _;
+use crate::cursor::{Cursor as _, Standing};
 use crate::error::Result;
 use crate::key::{Sequence, Trailer, ValueKind, hash_key, head_of};
 use crate::kinds::expiry::{self, EXPIRY_BYTES};
@@ -272,13 +272,14 @@ impl VisibleCursor {
 
     #[inline(always)]
     fn next_unobserved(&mut self) -> Result<()> {
+        // Mostly it is here.
+        if self.state == State::On {
+            self.state = State::Invalid;
+            self.merge.next()?;
+            return self.find_forward(true);
+        }
         match self.state {
-            State::Invalid => return Ok(()),
-            State::On => {
-                self.state = State::Invalid;
-                self.merge.next()?;
-                return self.find_forward(true);
-            }
+            State::Invalid | State::On => return Ok(()),
             State::Before => {
                 self.state = State::Invalid;
                 self.merge.seek(&self.key, Trailer::NEWEST)?;
@@ -332,8 +333,8 @@ impl VisibleCursor {
     /// stood on are done with.
     #[inline]
     fn find_forward(&mut self, mut skipping: bool) -> Result<()> {
-        while self.merge.valid() {
-            if skipping && self.merge.repeats() {
+        while let Some(Standing { trailer, repeats }) = self.merge.standing() {
+            if skipping && repeats {
                 self.key.clear();
                 self.key.extend_from_slice(self.merge.key());
                 self.leave_key()?;
@@ -345,7 +346,6 @@ impl VisibleCursor {
             if !is_before(key, &self.range.end, self.end_head) {
                 return Ok(());
             }
-            let trailer = self.merge.trailer();
             if !self.sees(trailer) {
                 self.merge.next()?;
                 continue;

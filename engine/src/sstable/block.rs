@@ -25,7 +25,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::coding::read_varint;
+use crate::coding::{Decoder, varint_in};
 use crate::key::{Sequence, Trailer, head_of};
 use crate::limits::SEQUENCE_MAX;
 use crate::simd::{TAG_LANES, match_tags, prefetch};
@@ -107,6 +107,50 @@ pub(super) struct Record<'a> {
     pub(super) rest: &'a [u8],
     /// Where the value is, counted from the start of the block. Its end is where the next record begins.
     pub(super) value: Range<usize>,
+}
+
+/// What a record begins with.
+struct RecordHeader {
+    suffix_len: usize,
+    trailer: Trailer,
+    value_len: usize,
+    /// Bytes that all this takes.
+    width: usize,
+}
+
+impl RecordHeader {
+    /// Reads a header with a length of the key of one byte, a sequence number of up to seven, and a length of the value of up to two,
+    /// all at once. `None` if it is another.
+    #[inline(always)]
+    fn read_usual(input: &[u8; 16]) -> Option<Self> {
+        let input = u128::from_le_bytes(*input);
+        let suffix_len = (input as u8 & 0x7f) as usize;
+        let (sequence, sequence_width) = varint_in((input >> 8) as u64)?;
+        let behind = (input >> (8 + 8 * sequence_width)) as u64;
+        let (low, high) = ((behind >> 8) & 0x7f, (behind >> 9) & 0x3f80);
+        let is_short = behind & 0x8000 == 0;
+        if input as u8 >= 0x80 || (!is_short && behind & 0x80_0000 != 0) {
+            return None;
+        }
+        Some(Self {
+            suffix_len,
+            trailer: Trailer(sequence << 8 | (behind & 0xff)),
+            value_len: (if is_short { low } else { low | high }) as usize,
+            width: sequence_width + if is_short { 3 } else { 4 },
+        })
+    }
+
+    #[inline(never)]
+    fn read_any(input: &[u8]) -> Option<Self> {
+        let mut fields = Decoder::new(input);
+        let suffix_len = fields.varint_max(input.len() + HEAD_BYTES)?;
+        let sequence = fields.varint().filter(|&sequence| sequence <= SEQUENCE_MAX)?;
+        let kind = fields.u8()?;
+        let value_len = fields.varint_max(input.len())?;
+        let trailer = Trailer(sequence << 8 | u64::from(kind));
+        let width = input.len() - fields.remaining();
+        Some(Self { suffix_len, trailer, value_len, width })
+    }
 }
 
 impl Record<'_> {
@@ -194,25 +238,21 @@ impl<'a> BlockView<'a> {
     #[inline(always)]
     pub(super) fn record_at(&self, at: usize) -> Option<Record<'a>> {
         let input = self.bytes.get(at..)?;
-        let (suffix_len, a) = read_varint(input)?;
-        let (sequence, b) = read_varint(input.get(a..)?)?;
-        let kind = *input.get(a + b)?;
-        let (value_len, c) = read_varint(input.get(a + b + 1..)?)?;
-        let body = input.get(a + b + 1 + c..)?;
-        let rest_len = suffix_len.saturating_sub(HEAD_BYTES as u64);
-        if sequence > SEQUENCE_MAX
-            || rest_len > body.len() as u64
-            || value_len > body.len() as u64 - rest_len
-        {
+        let header = match input.first_chunk().and_then(RecordHeader::read_usual) {
+            Some(header) => header,
+            None => RecordHeader::read_any(input)?,
+        };
+        let rest_at = at + header.width;
+        let value_at = rest_at + header.suffix_len.saturating_sub(HEAD_BYTES);
+        let value_end = value_at + header.value_len;
+        if value_end > self.bytes.len() {
             return None;
         }
-        let rest_len = rest_len as usize;
-        let value_at = at + (input.len() - body.len()) + rest_len;
         Some(Record {
-            suffix_len: suffix_len as usize,
-            trailer: Trailer(sequence << 8 | u64::from(kind)),
-            rest: body.get(..rest_len)?,
-            value: value_at..value_at + value_len as usize,
+            suffix_len: header.suffix_len,
+            trailer: header.trailer,
+            rest: self.bytes.get(rest_at..value_at)?,
+            value: value_at..value_end,
         })
     }
 
@@ -331,5 +371,42 @@ impl<'a> BlockView<'a> {
             }
         }
         Some(low)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coding::put_varint;
+
+    #[test]
+    fn a_header_that_is_read_at_once_says_what_its_fields_say() {
+        let lengths = [0_u64, 1, 7, 8, 9, 127, 128, 16_383, 16_384, 40_000];
+        let sequences = (0..56).flat_map(|bits| [1 << bits, (2 << bits) - 1]);
+        let mut usual = 0;
+        for sequence in sequences.chain([0, SEQUENCE_MAX + 1]) {
+            for (suffix_len, value_len) in lengths.iter().flat_map(|&a| lengths.map(|b| (a, b))) {
+                let mut bytes = Vec::new();
+                put_varint(&mut bytes, suffix_len);
+                put_varint(&mut bytes, sequence);
+                bytes.push(0xf1);
+                put_varint(&mut bytes, value_len);
+                let width = bytes.len();
+                bytes.resize(100_000, 0xff);
+                let fields = |header: RecordHeader| {
+                    (header.suffix_len, header.trailer, header.value_len, header.width)
+                };
+                let any = RecordHeader::read_any(&bytes).map(fields);
+                let trailer = Trailer(sequence << 8 | 0xf1);
+                let written = (suffix_len as usize, trailer, value_len as usize, width);
+                assert_eq!(any, (sequence <= SEQUENCE_MAX).then_some(written));
+                if let Some(header) = RecordHeader::read_usual(bytes.first_chunk().unwrap()) {
+                    assert_eq!(any, Some(fields(header)));
+                    usual += 1;
+                }
+            }
+        }
+        // Six lengths of keys and eight of values are short enough, and all sequence numbers but the one that there cannot be.
+        assert_eq!(usual, 113 * 6 * 8);
     }
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use rustlite_io::Advice;
 
 use super::block::prefetch_arrays;
+use super::held_block::HeldBlock;
 use super::index::Place;
 use super::position::Position;
-use super::table::{DataBlock, Table};
-use crate::cursor::Cursor;
+use super::table::Table;
+use crate::cursor::{Cursor, Standing};
 use crate::error::Result;
 use crate::key::Trailer;
 
@@ -27,10 +28,10 @@ const SCAN_BLOCKS_KNOWN: u32 = 16;
 /// A position in a table.
 #[derive(Debug)]
 pub(crate) struct TableCursor {
-    table: Arc<Table>,
-    /// Which block `block` is.
+    /// The table, and the block under the cursor.
+    held: HeldBlock,
+    /// Which block that is.
     index: usize,
-    block: DataBlock,
     position: Position,
     valid: bool,
     /// Blocks walked through without a seek.
@@ -46,9 +47,8 @@ pub(crate) struct TableCursor {
 impl TableCursor {
     pub(super) fn new(table: Arc<Table>) -> Self {
         Self {
-            table,
+            held: HeldBlock::new(table),
             index: usize::MAX,
-            block: DataBlock::default(),
             position: Position::new(),
             valid: false,
             walked: 0,
@@ -59,24 +59,29 @@ impl TableCursor {
         }
     }
 
+    #[inline]
+    fn table(&self) -> &Arc<Table> {
+        self.held.table()
+    }
+
     /// Brings block `index` in; false if there is none. The position must enter it next.
     fn bring_in(&mut self, index: usize) -> Result<bool> {
-        let Some(place) = self.table.index.place(&self.table.map, index) else {
+        let Some(place) = self.table().index.place(&self.table().map, index) else {
             return Ok(false);
         };
         if self.walked == 0 {
-            self.hurries = self.table.doubts(index, place);
+            self.hurries = self.table().doubts(index, place);
         }
-        let known = self.table.is_verified(index);
+        let known = self.table().is_verified(index);
         if self.hurries || self.walked >= if known { SCAN_BLOCKS_KNOWN } else { SCAN_BLOCKS } {
             self.read_ahead(place, index > self.index || self.walked == 0);
         }
-        self.block = self.table.data_block(index, place)?;
+        let block = self.table().data_block(index, place)?;
+        self.held.hold(block);
         self.index = index;
-        let bytes = self.table.bytes_of(&self.block);
         if self.walked == 0 {
             // A scan goes through the block in order, and the processor foresees that by itself.
-            prefetch_arrays(bytes);
+            prefetch_arrays(self.held.bytes());
         }
         Ok(true)
     }
@@ -86,14 +91,14 @@ impl TableCursor {
         if !self.bring_in(index)? {
             return Ok(false);
         }
-        let entered = self.position.enter(self.table.bytes_of(&self.block));
+        let entered = self.position.enter(self.held.bytes());
         entered.ok_or_else(|| self.malformed())?;
         Ok(true)
     }
 
     /// Keeps the kernel at least half a window ahead of a scan in either direction.
     fn read_ahead(&mut self, place: Place, forward: bool) {
-        let data_end = self.table.index.data_end();
+        let data_end = self.table().index.data_end();
         let (from, until) = (self.asked_from.min(place.end), self.asked_until.max(place.offset));
         let (ahead, is_all) = if forward {
             (until - place.offset, until >= data_end)
@@ -111,25 +116,25 @@ impl TableCursor {
             self.asked_from = from.saturating_sub(self.window);
             self.asked_from..from
         };
-        self.table.map.advise(Advice::WillNeed, wanted.start as usize..wanted.end as usize);
+        self.table().map.advise(Advice::WillNeed, wanted.start as usize..wanted.end as usize);
     }
 
     #[cold]
     fn malformed(&self) -> crate::Error {
-        let place = self.table.index.place(&self.table.map, self.index);
-        self.table.malformed_block(place.map_or(0, |place| place.offset))
+        let place = self.table().index.place(&self.table().map, self.index);
+        self.table().malformed_block(place.map_or(0, |place| place.offset))
     }
 
     /// To record `at` of the block.
     fn set(&mut self, at: usize) -> Result<()> {
-        let set = self.position.set(self.table.bytes_of(&self.block), at);
+        let set = self.position.set(self.held.bytes(), at);
         set.ok_or_else(|| self.malformed())?;
         self.valid = true;
         Ok(())
     }
 
     fn lower_bound(&self, key: &[u8], trailer: Trailer) -> Result<usize> {
-        let block = self.table.bytes_of(&self.block);
+        let block = self.held.bytes();
         self.position.lower_bound(block, key, trailer).ok_or_else(|| self.malformed())
     }
 
@@ -146,7 +151,7 @@ impl TableCursor {
     fn next_block(&mut self) -> Result<()> {
         self.walked = self.walked.saturating_add(1);
         if self.bring_in(self.index + 1)? {
-            let entered = self.position.enter_next(self.table.bytes_of(&self.block));
+            let entered = self.position.enter_next(self.held.bytes());
             entered.ok_or_else(|| self.malformed())?;
             self.valid = true;
         }
@@ -180,7 +185,7 @@ impl Cursor for TableCursor {
 
     fn seek_to_last(&mut self) -> Result<()> {
         self.begin_seek();
-        let Some(last) = self.table.index.count().checked_sub(1) else { return Ok(()) };
+        let Some(last) = self.table().index.count().checked_sub(1) else { return Ok(()) };
         if self.enter(last)? {
             self.set(self.position.count() - 1)?;
         }
@@ -189,15 +194,15 @@ impl Cursor for TableCursor {
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
         self.begin_seek();
-        let mut index = self.table.find_block(key)?;
+        let mut index = self.table().find_block(key)?;
         // Only versions of one key that fill whole blocks make this go round more than twice.
         while self.enter(index)? {
             let at = self.lower_bound(key, trailer)?;
             if at < self.position.count() {
                 self.set(at)?;
                 let (found, position) = (self.position.key(), self.position.trailer());
-                if self.table.is_before(found, position, key, trailer) {
-                    return self.next();
+                if self.table().is_before(found, position, key, trailer) {
+                    self.next()?;
                 }
                 return Ok(());
             }
@@ -208,46 +213,43 @@ impl Cursor for TableCursor {
 
     fn seek_before(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
         self.seek(key, trailer)?;
-        if self.valid { self.prev() } else { self.seek_to_last() }
+        if self.valid { self.prev().map(drop) } else { self.seek_to_last() }
     }
 
     #[inline]
-    fn next(&mut self) -> Result<()> {
+    fn next(&mut self) -> Result<Option<Standing>> {
         debug_assert!(self.valid, "next needs a position");
         // An error on the way must not leave the old position behind.
         self.valid = false;
-        match self.position.advance(self.table.bytes_of(&self.block)) {
-            Some(true) => {
-                self.valid = true;
-                Ok(())
-            }
-            Some(false) => self.next_block(),
-            None => Err(self.malformed()),
+        match self.position.advance(self.held.bytes()) {
+            Some(true) => self.valid = true,
+            Some(false) => self.next_block()?,
+            None => return Err(self.malformed()),
         }
+        Ok(self.standing())
     }
 
     #[inline]
-    fn repeats(&self) -> bool {
-        self.position.repeats()
+    fn standing(&self) -> Option<Standing> {
+        let standing = Standing { trailer: self.trailer(), repeats: self.position.repeats() };
+        self.valid.then_some(standing)
     }
 
     #[inline]
     fn is_surely_newest(&self) -> bool {
-        self.position.is_surely_newest(self.table.bytes_of(&self.block))
+        self.position.is_surely_newest(self.held.bytes())
     }
 
     #[inline]
-    fn prev(&mut self) -> Result<()> {
+    fn prev(&mut self) -> Result<Option<Standing>> {
         debug_assert!(self.valid, "prev needs a position");
         self.valid = false;
-        match self.position.retreat(self.table.bytes_of(&self.block)) {
-            Some(true) => {
-                self.valid = true;
-                Ok(())
-            }
-            Some(false) => self.previous_block(),
-            None => Err(self.malformed()),
+        match self.position.retreat(self.held.bytes()) {
+            Some(true) => self.valid = true,
+            Some(false) => self.previous_block()?,
+            None => return Err(self.malformed()),
         }
+        Ok(self.standing())
     }
 
     #[inline]
@@ -257,12 +259,12 @@ impl Cursor for TableCursor {
 
     #[inline]
     fn trailer(&self) -> Trailer {
-        self.table.effective(self.position.trailer())
+        self.table().effective(self.position.trailer())
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
-        let block = self.table.bytes_of(&self.block);
+        let block = self.held.bytes();
         block.get(self.position.value()).expect("the record was checked when it was entered")
     }
 }

@@ -12,6 +12,8 @@ mod compression;
 mod cursor;
 mod filter;
 mod format;
+#[allow(unsafe_code, reason = "keeps a pointer into what it holds")]
+mod held_block;
 mod index;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;

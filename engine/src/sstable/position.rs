@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::block::{BlockLayout, BlockView, HEAD_BYTES, Record};
+use super::block::{BlockLayout, BlockView, Record};
 use crate::key::Trailer;
 
 /// Room for what follows a block's prefix in a key: mostly enough, so that a seek allocates once.
@@ -16,17 +16,15 @@ const KEY_BYTES_USUAL: usize = 64;
 pub(super) struct Position {
     layout: BlockLayout,
     index: usize,
-    /// Where the record after this one begins.
-    next_at: usize,
-    /// The record's first key bytes after the prefix, and how many there are after it in all.
+    /// The record's first key bytes after the prefix.
     head: u64,
-    suffix_len: usize,
     /// Whether it has the key of the record that the position advanced from.
     repeats: bool,
     /// Scratch: the key that a block was left with.
     left: Vec<u8>,
     key: Vec<u8>,
     trailer: Trailer,
+    /// Where the value is. Its end is where the next record begins.
     value: Range<usize>,
 }
 
@@ -35,9 +33,7 @@ impl Position {
         Self {
             layout: BlockLayout::default(),
             index: 0,
-            next_at: 0,
             head: 0,
-            suffix_len: 0,
             repeats: false,
             left: Vec::new(),
             key: Vec::new(),
@@ -46,15 +42,17 @@ impl Position {
         }
     }
 
+    #[inline]
     pub(super) fn key(&self) -> &[u8] {
         &self.key
     }
 
+    #[inline]
     pub(super) fn trailer(&self) -> Trailer {
         self.trailer
     }
 
-    /// See [`Cursor::repeats`](crate::cursor::Cursor::repeats).
+    /// See [`Standing::repeats`](crate::cursor::Standing::repeats).
     #[inline]
     pub(super) fn repeats(&self) -> bool {
         self.repeats
@@ -69,6 +67,7 @@ impl Position {
     }
 
     /// Where the value is in the block.
+    #[inline]
     pub(super) fn value(&self) -> Range<usize> {
         self.value.clone()
     }
@@ -124,7 +123,7 @@ impl Position {
             return Some(false);
         }
         self.index += 1;
-        self.take(block, self.next_at)?;
+        self.take(block, self.value.end)?;
         Some(true)
     }
 
@@ -141,20 +140,25 @@ impl Position {
         let view = BlockView::with_layout(block, self.layout);
         let head = view.head(self.index)?;
         let Record { suffix_len, trailer, rest, value } = view.record_at(at)?;
-        let rest_at = self.layout.prefix_len() + HEAD_BYTES;
-        self.repeats = head == self.head
-            && suffix_len == self.suffix_len
-            && self.key.get(rest_at..).unwrap_or_default() == rest;
-        self.key.truncate(self.layout.prefix_len());
-        self.key.extend_from_slice(&head.to_be_bytes());
-        if suffix_len < HEAD_BYTES {
-            self.key.truncate(self.layout.prefix_len() + suffix_len);
+        let prefix_len = self.layout.prefix_len();
+        let is_as_long = self.key.len() == prefix_len + suffix_len;
+        self.repeats = is_as_long && head == self.head;
+        match self.key.get_mut(prefix_len..)?.split_first_chunk_mut() {
+            // Mostly the key is as long as the one before it, and takes its place.
+            Some((old_head, old_rest)) if is_as_long => {
+                self.repeats = self.repeats && old_rest == rest;
+                *old_head = head.to_be_bytes();
+                old_rest.copy_from_slice(rest);
+            }
+            _ => {
+                self.key.truncate(prefix_len);
+                self.key.extend_from_slice(&head.to_be_bytes());
+                self.key.truncate(prefix_len + suffix_len);
+                self.key.extend_from_slice(rest);
+            }
         }
-        self.key.extend_from_slice(rest);
         self.head = head;
-        self.suffix_len = suffix_len;
         self.trailer = trailer;
-        self.next_at = value.end;
         self.value = value;
         Some(())
     }

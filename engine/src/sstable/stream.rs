@@ -11,7 +11,7 @@ use super::compression::{Codec, decompress};
 use super::index::Place;
 use super::position::Position;
 use super::table::Table;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Standing};
 use crate::error::{Error, Result};
 use crate::key::Trailer;
 
@@ -134,7 +134,7 @@ impl Cursor for TableStream {
                 self.set(at)?;
                 let (found, position) = (self.position.key(), self.position.trailer());
                 if self.table.is_before(found, position, key, trailer) {
-                    return self.next();
+                    self.next()?;
                 }
                 return Ok(());
             }
@@ -148,7 +148,7 @@ impl Cursor for TableStream {
     }
 
     #[inline]
-    fn next(&mut self) -> Result<()> {
+    fn next(&mut self) -> Result<Option<Standing>> {
         debug_assert!(self.valid, "next needs a position");
         self.valid = false;
         match self.position.advance(self.reader.payload()) {
@@ -162,15 +162,16 @@ impl Cursor for TableStream {
             }
             None => return Err(self.malformed()),
         }
-        Ok(())
+        Ok(self.standing())
     }
 
     #[inline]
-    fn repeats(&self) -> bool {
-        self.position.repeats()
+    fn standing(&self) -> Option<Standing> {
+        let standing = Standing { trailer: self.trailer(), repeats: self.position.repeats() };
+        self.valid.then_some(standing)
     }
 
-    fn prev(&mut self) -> Result<()> {
+    fn prev(&mut self) -> Result<Option<Standing>> {
         Err(Error::internal("a table stream cannot move backwards"))
     }
 

@@ -46,15 +46,15 @@ impl Cursor for ListCursor {
         self.to(self.lower_bound(key, trailer).checked_sub(1))
     }
 
-    fn next(&mut self) -> Result<()> {
+    fn next(&mut self) -> Result<Option<Standing>> {
         let key = self.key().to_vec();
         self.to(self.at.map(|at| at + 1))?;
         self.repeats = self.valid() && self.key() == key;
-        Ok(())
+        Ok(self.standing())
     }
 
-    fn repeats(&self) -> bool {
-        self.repeats
+    fn standing(&self) -> Option<Standing> {
+        self.valid().then(|| Standing { trailer: self.trailer(), repeats: self.repeats })
     }
 
     fn is_surely_newest(&self) -> bool {
@@ -62,8 +62,9 @@ impl Cursor for ListCursor {
         before.is_some_and(|(key, _)| key != self.key())
     }
 
-    fn prev(&mut self) -> Result<()> {
-        self.to(self.at.and_then(|at| at.checked_sub(1)))
+    fn prev(&mut self) -> Result<Option<Standing>> {
+        self.to(self.at.and_then(|at| at.checked_sub(1)))?;
+        Ok(self.standing())
     }
 
     fn key(&self) -> &[u8] {

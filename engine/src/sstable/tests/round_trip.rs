@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustlite_io::SimFileSystem;
 
-use super::super::{Table, TableOptions};
+use super::super::{Table, TableCursor, TableOptions};
 use super::fixtures::*;
 use crate::cursor::Cursor;
 use crate::index::{FilterKeys, IndexType};
@@ -144,6 +144,30 @@ fn records_of_extreme_sizes_come_back() {
         let fs = SimFileSystem::volatile();
         let table = table(&env(&fs), options(compression, 4096), &model);
         check_everything(&table, &model, &mut random, 50);
+    }
+}
+
+#[test]
+fn a_cursor_keeps_what_it_stands_in_wherever_it_goes() {
+    let mut random = Random::from_seed(16);
+    let model = random_model(&mut random, if cfg!(miri) { 60 } else { 1000 });
+    for compression in codecs() {
+        let fs = SimFileSystem::volatile();
+        let table = table(&env(&fs), options(compression, 512), &model);
+        let mut cursor = table.cursor();
+        drop((table, fs));
+        cursor.seek_to_first().unwrap();
+        let walk = |mut cursor: Box<TableCursor>, entries: &mut dyn Iterator<Item = Entry<'_>>| {
+            for entry in entries {
+                assert_eq!(here(&*cursor), owned(Some(entry)));
+                cursor.next().unwrap();
+            }
+            cursor
+        };
+        let half = model.len() / 2;
+        let first = || walk(Box::new(cursor), &mut model.iter().take(half));
+        let cursor = std::thread::scope(|scope| scope.spawn(first).join().unwrap());
+        assert!(!walk(cursor, &mut model.iter().skip(half)).valid());
     }
 }
 
