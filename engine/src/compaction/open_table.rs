@@ -10,6 +10,8 @@ use crate::sstable::{TableOptions, TableWriter};
 /// A table of one keyspace that is not finished.
 pub(crate) struct OpenTable {
     pub(super) writer: TableWriter,
+    /// About the size of its file, if it ended behind the last record.
+    pub(super) written: u64,
     pending: PendingFile,
     pub(super) keyspace: KeyspaceId,
     /// Values from this length on are separated.
@@ -24,7 +26,7 @@ impl OpenTable {
         let options = TableOptions::from(&descriptor);
         let writer = TableWriter::create(context.env, pending.number(), options)?;
         let separated_from = descriptor.options.separated_from().unwrap_or(usize::MAX);
-        Ok(Some(Self { writer, pending, keyspace, separated_from }))
+        Ok(Some(Self { writer, written: 0, pending, keyspace, separated_from }))
     }
 
     /// Adds the next record.
@@ -37,16 +39,18 @@ impl OpenTable {
     ) -> Result<()> {
         if value.len() >= self.separated_from || context.may_move(trailer) {
             let (trailer, value) = separator.separate(context, trailer, value)?;
-            self.writer.add(key, trailer, value)
+            self.writer.add(key, trailer, value)?;
         } else {
-            self.writer.add(key, trailer, value)
+            self.writer.add(key, trailer, value)?;
         }
+        self.written = self.writer.estimated_bytes();
+        Ok(())
     }
 
     /// True if the table has reached its size.
     #[inline]
     pub(crate) fn is_full(&self, context: &OutputContext<'_>) -> bool {
-        self.writer.estimated_bytes() >= context.table_bytes
+        self.written >= context.table_bytes
     }
 
     /// Makes the table durable.

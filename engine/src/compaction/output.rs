@@ -133,7 +133,7 @@ impl<'a> Output<'a> {
         }
         let Some(table) = self.open.as_mut() else { return Ok(()) };
         table.add(self.context, &mut self.separator, (key, trailer, value))?;
-        let written = table.writer.estimated_bytes();
+        let written = table.written;
         if written >= self.accounted + (256 << 10) {
             self.spend(written);
         }

@@ -4,7 +4,7 @@
 //! the block to come is kept exact enough to end it before a limit. See [`block`](super::block) for the diagram.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockLayout, HEAD_BYTES, tag_of};
-use crate::coding::{put_varint, varint_len};
+use crate::coding::{VARINT_BYTES_MAX, varint_len};
 use crate::key::{Trailer, common_prefix_len, head_of};
 
 /// Prefix lengths are 16 bits wide.
@@ -24,18 +24,34 @@ struct Staged {
     tag: u8,
 }
 
+/// How large a block is, but for the number of its records.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extent {
+    /// Length of the common prefix of all keys.
+    prefix_len: usize,
+    /// Bytes of all keys after prefix and head.
+    rest_bytes: usize,
+    /// Upper bound of the bytes of all records' lengths, sequence numbers and kinds.
+    field_bytes: usize,
+    value_bytes: usize,
+    /// Upper bound of the last record's offset.
+    offset: usize,
+}
+
+impl Extent {
+    fn encoded_bytes(&self, records: usize) -> usize {
+        let layout = BlockLayout::new(records, self.prefix_len);
+        layout.records_at() + self.field_bytes + self.rest_bytes + self.value_bytes
+    }
+}
+
 /// A data block in the making.
 #[derive(Default)]
 pub(super) struct BlockBuilder {
     keys: Vec<u8>,
     values: Vec<u8>,
     records: Vec<Staged>,
-    /// Length of the common prefix of all keys so far.
-    prefix_len: usize,
-    /// Bytes of all keys after prefix and head.
-    rest_bytes: usize,
-    /// Upper bound of the bytes of all records' lengths, sequence numbers and kinds.
-    field_bytes: usize,
+    extent: Extent,
 }
 
 impl BlockBuilder {
@@ -45,31 +61,37 @@ impl BlockBuilder {
 
     /// Size of the block as it stands; a few bytes too large at most.
     pub(super) fn encoded_bytes(&self) -> usize {
-        let layout = BlockLayout::new(self.records.len(), self.prefix_len);
-        layout.records_at() + self.field_bytes + self.rest_bytes + self.values.len()
+        self.extent.encoded_bytes(self.records.len())
     }
 
-    /// True if the record would make the block larger than `limit`, or does not fit the format. An empty block takes
-    /// any record.
-    pub(super) fn must_end_before(&self, key: &[u8], value: &[u8], limit: usize) -> bool {
-        if self.is_empty() {
-            return false;
-        }
+    /// The block as it would be with another record, which sorts last.
+    pub(super) fn extent_with(&self, key: &[u8], trailer: Trailer, value: &[u8]) -> Extent {
         let prefix_len = self.prefix_with(key);
-        let rest_bytes = self.rest_bytes_with(prefix_len) + rest_len(key.len(), prefix_len);
-        let layout = BlockLayout::new(self.records.len() + 1, prefix_len);
-        let fields = self.field_bytes + field_bytes(key, Trailer(1 << 63), value);
-        let size = layout.records_at() + fields + rest_bytes + self.values.len() + value.len();
-        let offset = self.field_bytes + self.rest_bytes_with(prefix_len) + self.values.len();
-        size > limit || self.records.len() >= RECORDS_MAX || offset > RECORD_OFFSET_MAX
+        let rest_before = self.rest_bytes_with(prefix_len);
+        let rest_bytes = rest_before + rest_len(key.len(), prefix_len);
+        let field_bytes = self.extent.field_bytes + field_bytes(key, trailer, value);
+        let offset = self.extent.field_bytes + rest_before + self.values.len();
+        let value_bytes = self.values.len() + value.len();
+        Extent { prefix_len, rest_bytes, field_bytes, value_bytes, offset }
     }
 
-    /// Appends a record. `hash` is the key's.
-    pub(super) fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8], hash: u64) {
-        let prefix_len = self.prefix_with(key);
-        self.rest_bytes = self.rest_bytes_with(prefix_len) + rest_len(key.len(), prefix_len);
-        self.prefix_len = prefix_len;
-        self.field_bytes += field_bytes(key, trailer, value);
+    /// True if the record with which the block would have this extent makes it larger than `limit`, or does not fit the format. An empty
+    /// block takes any record.
+    pub(super) fn must_end_before(&self, with: &Extent, limit: usize) -> bool {
+        let is_full = self.records.len() >= RECORDS_MAX || with.offset > RECORD_OFFSET_MAX;
+        !self.is_empty() && (is_full || with.encoded_bytes(self.records.len() + 1) > limit)
+    }
+
+    /// Appends a record, with which the block has this extent. `hash` is the key's.
+    pub(super) fn add(
+        &mut self,
+        with: Extent,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        hash: u64,
+    ) {
+        self.extent = with;
         self.keys.extend_from_slice(key);
         self.values.extend_from_slice(value);
         self.records.push(Staged {
@@ -87,17 +109,17 @@ impl BlockBuilder {
             return key.len().min(PREFIX_BYTES_MAX);
         }
         // Keys are sorted: what the first and the last share, all share.
-        let prefix = &self.keys[..self.prefix_len];
+        let prefix = &self.keys[..self.extent.prefix_len];
         if key.starts_with(prefix) {
-            return self.prefix_len;
+            return prefix.len();
         }
         common_prefix_len(prefix, key)
     }
 
     /// Bytes of the staged keys after a prefix of `prefix_len` and their heads.
     fn rest_bytes_with(&self, prefix_len: usize) -> usize {
-        if prefix_len == self.prefix_len {
-            return self.rest_bytes;
+        if prefix_len == self.extent.prefix_len {
+            return self.extent.rest_bytes;
         }
         self.records.iter().map(|record| rest_len(record.key_len, prefix_len)).sum()
     }
@@ -105,20 +127,20 @@ impl BlockBuilder {
     /// Appends the block to `out` and starts anew.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         let start = out.len();
-        let layout = BlockLayout::new(self.records.len(), self.prefix_len);
+        let prefix_len = self.extent.prefix_len;
+        let layout = BlockLayout::new(self.records.len(), prefix_len);
         out.reserve(self.encoded_bytes());
         out.extend_from_slice(&(self.records.len() as u16).to_le_bytes());
-        out.extend_from_slice(&(self.prefix_len as u16).to_le_bytes());
+        out.extend_from_slice(&(prefix_len as u16).to_le_bytes());
         out.resize(start + BLOCK_HEADER_BYTES, 0);
         out.extend(self.records.iter().map(|record| record.tag));
         let tags_end = (out.len() - start - BLOCK_HEADER_BYTES).next_multiple_of(16);
         out.resize(start + BLOCK_HEADER_BYTES + tags_end, 0);
-        out.extend_from_slice(&self.keys[..self.prefix_len]);
+        out.extend_from_slice(&self.keys[..prefix_len]);
         let heads_at = start + layout.records_at() - self.records.len() * (HEAD_BYTES + 2);
         out.resize(heads_at, 0);
         for record in &self.records {
-            let suffix =
-                &self.keys[record.key_end - record.key_len + self.prefix_len..record.key_end];
+            let suffix = &self.keys[record.key_end - record.key_len + prefix_len..record.key_end];
             out.extend_from_slice(&head_of(suffix).to_le_bytes());
         }
         let offsets_at = out.len();
@@ -129,12 +151,13 @@ impl BlockBuilder {
             let offset = (out.len() - records_at) as u16;
             let slot = offsets_at + index * 2;
             out[slot..slot + 2].copy_from_slice(&offset.to_le_bytes());
-            let suffix =
-                &self.keys[record.key_end - record.key_len + self.prefix_len..record.key_end];
-            put_varint(out, suffix.len() as u64);
-            put_varint(out, record.trailer.sequence());
-            out.push(record.trailer.0 as u8);
-            put_varint(out, (record.value_end - value_start) as u64);
+            let suffix = &self.keys[record.key_end - record.key_len + prefix_len..record.key_end];
+            let mut fields = Fields::default();
+            fields.varint(suffix.len() as u64);
+            fields.varint(record.trailer.sequence());
+            fields.byte(record.trailer.0 as u8);
+            fields.varint((record.value_end - value_start) as u64);
+            out.extend_from_slice(&fields.bytes[..fields.len]);
             out.extend_from_slice(suffix.get(HEAD_BYTES..).unwrap_or_default());
             out.extend_from_slice(&self.values[value_start..record.value_end]);
             value_start = record.value_end;
@@ -149,9 +172,31 @@ impl BlockBuilder {
         self.values.clear();
         self.values.shrink_to(KEEP_BYTES);
         self.records.clear();
-        self.prefix_len = 0;
-        self.rest_bytes = 0;
-        self.field_bytes = 0;
+        self.extent = Extent::default();
+    }
+}
+
+/// What a record begins with, put together without asking for room each time.
+#[derive(Default)]
+struct Fields {
+    bytes: [u8; 3 * VARINT_BYTES_MAX + 1],
+    len: usize,
+}
+
+impl Fields {
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
     }
 }
 
@@ -173,7 +218,9 @@ mod tests {
     fn build(records: &[(&[u8], u64, &[u8])]) -> Vec<u8> {
         let mut builder = BlockBuilder::default();
         for &(key, sequence, value) in records {
-            builder.add(key, Trailer::new(sequence, ValueKind::Put), value, hash_key(key));
+            let trailer = Trailer::new(sequence, ValueKind::Put);
+            let with = builder.extent_with(key, trailer, value);
+            builder.add(with, key, trailer, value, hash_key(key));
         }
         let estimate = builder.encoded_bytes();
         let mut out = Vec::new();

@@ -21,7 +21,7 @@ use super::tombstones::encode_tombstones;
 use crate::error::{Error, Result};
 use crate::file_name::{FileName, FileNumber};
 use crate::index::FilterKeys;
-use crate::key::{Trailer, ValueKind, compare_internal, hash_key};
+use crate::key::{Trailer, ValueKind, hash_key};
 use crate::kinds::expiry::{self, Millis};
 use crate::manifest::KeyspaceDescriptor;
 use crate::options::Compression;
@@ -147,12 +147,16 @@ impl TableWriter {
     /// Adds a record. Records come in internal-key order.
     pub(crate) fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
         let first = self.meta.entries == 0;
-        let same_key = !first && self.last_key == key;
-        if !first && compare_internal(&self.last_key, self.last_trailer, key, trailer).is_ge() {
+        let keys = self.last_key.as_slice().cmp(key);
+        let order = keys.then_with(|| trailer.cmp(&self.last_trailer));
+        if !first && order.is_ge() {
             return Err(Error::internal("records reach a table writer out of order"));
         }
-        if self.block.must_end_before(key, value, self.block_limit) {
+        let same_key = !first && keys.is_eq();
+        let mut with = self.block.extent_with(key, trailer, value);
+        if self.block.must_end_before(&with, self.block_limit) {
             self.end_block()?;
+            with = self.block.extent_with(key, trailer, value);
         }
         if let Some((offset, codec)) = self.ended_block.take() {
             if same_key {
@@ -171,7 +175,7 @@ impl TableWriter {
             self.last_key.extend_from_slice(key);
         }
         self.last_trailer = trailer;
-        self.block.add(key, trailer, value, hash);
+        self.block.add(with, key, trailer, value, hash);
         if first {
             self.meta.smallest = key.to_vec();
         }
