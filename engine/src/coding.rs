@@ -3,9 +3,6 @@
 //! [`Decoder`] never indexes past its input and never allocates from a length that it has not checked: whatever the bytes,
 //! the answer is a value or `None`.
 
-/// Bytes of the longest varint.
-pub(crate) const VARINT_BYTES_MAX: usize = 10;
-
 /// Appends a varint (LEB128, 7 bits a byte, low bits first).
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {

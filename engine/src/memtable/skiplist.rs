@@ -211,6 +211,7 @@ impl SkipList {
     }
 
     /// As `insert`, with a node that is linked at so many levels.
+    #[inline]
     pub(crate) fn insert_at_height(
         &self,
         key: &[u8],

@@ -4,7 +4,7 @@
 //! the block to come is kept exact enough to end it before a limit. See [`block`](super::block) for the diagram.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockLayout, HEAD_BYTES, tag_of};
-use crate::coding::{VARINT_BYTES_MAX, varint_len};
+use crate::coding::{put_varint, varint_len};
 use crate::key::{Trailer, common_prefix_len, head_of};
 
 /// Prefix lengths are 16 bits wide.
@@ -152,12 +152,10 @@ impl BlockBuilder {
             let slot = offsets_at + index * 2;
             out[slot..slot + 2].copy_from_slice(&offset.to_le_bytes());
             let suffix = &self.keys[record.key_end - record.key_len + prefix_len..record.key_end];
-            let mut fields = Fields::default();
-            fields.varint(suffix.len() as u64);
-            fields.varint(record.trailer.sequence());
-            fields.byte(record.trailer.0 as u8);
-            fields.varint((record.value_end - value_start) as u64);
-            out.extend_from_slice(&fields.bytes[..fields.len]);
+            put_varint(out, suffix.len() as u64);
+            put_varint(out, record.trailer.sequence());
+            out.push(record.trailer.0 as u8);
+            put_varint(out, (record.value_end - value_start) as u64);
             out.extend_from_slice(suffix.get(HEAD_BYTES..).unwrap_or_default());
             out.extend_from_slice(&self.values[value_start..record.value_end]);
             value_start = record.value_end;
@@ -173,30 +171,6 @@ impl BlockBuilder {
         self.values.shrink_to(KEEP_BYTES);
         self.records.clear();
         self.extent = Extent::default();
-    }
-}
-
-/// What a record begins with, put together without asking for room each time.
-#[derive(Default)]
-struct Fields {
-    bytes: [u8; 3 * VARINT_BYTES_MAX + 1],
-    len: usize,
-}
-
-impl Fields {
-    #[inline]
-    fn byte(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
-    }
-
-    #[inline]
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.byte(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.byte(value as u8);
     }
 }
 

@@ -33,7 +33,8 @@ impl Block {
         let mut builder = BlockBuilder::default();
         for (number, (key, value)) in records.iter().enumerate() {
             let trailer = Trailer::new(number as u64 + 1, ValueKind::Put);
-            builder.add(key, trailer, value, hash_key(key));
+            let with = builder.extent_with(key, trailer, value);
+            builder.add(with, key, trailer, value, hash_key(key));
         }
         let mut bytes = Vec::new();
         builder.finish(&mut bytes);

@@ -55,6 +55,7 @@ impl Seed {
         Self(xxh3_64(&bytes))
     }
 
+    #[inline]
     fn checksum(self, lsn: Lsn, header: &[u8]) -> u64 {
         xxh3_64_with_seed(header, self.0 ^ lsn)
     }
