@@ -96,7 +96,19 @@ pub(crate) fn compare_internal(
     b_key: &[u8],
     b_trailer: Trailer,
 ) -> Ordering {
-    a_key.cmp(b_key).then_with(|| b_trailer.cmp(&a_trailer))
+    compare_versions(a_key, a_trailer, b_key, b_trailer).0
+}
+
+/// The order of internal keys, and whether they are versions of one key.
+#[inline]
+pub(crate) fn compare_versions(
+    a_key: &[u8],
+    a_trailer: Trailer,
+    b_key: &[u8],
+    b_trailer: Trailer,
+) -> (Ordering, bool) {
+    let keys = a_key.cmp(b_key);
+    (keys.then_with(|| b_trailer.cmp(&a_trailer)), keys.is_eq())
 }
 
 /// A keyspace's number, the first part of each of its keys.
@@ -121,12 +133,18 @@ impl KeyspaceId {
 /// The first 8 bytes of `bytes` as a number that compares as the bytes do; missing bytes count as zero.
 #[inline]
 pub(crate) fn head_of(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(padded(bytes))
+}
+
+/// The first bytes of `bytes`; missing ones are zero.
+#[inline]
+pub(crate) fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
     if let Some(chunk) = bytes.first_chunk() {
-        return u64::from_be_bytes(*chunk);
+        return *chunk;
     }
-    let mut padded = [0_u8; 8];
+    let mut padded = [0; N];
     padded[..bytes.len()].copy_from_slice(bytes);
-    u64::from_be_bytes(padded)
+    padded
 }
 
 /// How many bytes two keys begin with in common.

@@ -37,12 +37,10 @@ impl OpenTable {
         separator: &mut Separator,
         (key, trailer, value): (&[u8], Trailer, &[u8]),
     ) -> Result<()> {
-        if value.len() >= self.separated_from || context.may_move(trailer) {
-            let (trailer, value) = separator.separate(context, trailer, value)?;
-            self.writer.add(key, trailer, value)?;
-        } else {
-            self.writer.add(key, trailer, value)?;
-        }
+        let stays = value.len() < self.separated_from && !context.may_move(trailer);
+        let (trailer, value) =
+            if stays { (trailer, value) } else { separator.separate(context, trailer, value)? };
+        self.writer.add(key, trailer, value)?;
         self.written = self.writer.estimated_bytes();
         Ok(())
     }

@@ -12,7 +12,7 @@
 use std::sync::OnceLock;
 
 use super::arena::Address;
-use crate::key::head_of;
+use crate::key::{common_prefix_len, head_of};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Records that a list has before the first fences are made.
@@ -36,7 +36,7 @@ impl Fences {
     pub(crate) fn new<'a>(nodes: impl Iterator<Item = (&'a [u8], Address)>) -> Option<Self> {
         let (keys, nodes): (Vec<&[u8]>, Vec<Address>) = nodes.unzip();
         let (first, last) = (keys.first()?, keys.last()?);
-        let shared = first.iter().zip(*last).take_while(|(a, b)| a == b).count();
+        let shared = common_prefix_len(first, last);
         let head = |key: &&[u8]| head_of(key.get(shared..).unwrap_or_default());
         let heads = keys.iter().map(head).collect();
         Some(Self { prefix: first.get(..shared)?.to_vec(), heads, nodes })

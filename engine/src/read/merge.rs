@@ -9,11 +9,8 @@ use std::cmp::Ordering;
 
 use crate::cursor::{Cursor, Standing};
 use crate::error::Result;
-use crate::key::{Trailer, common_prefix_len};
+use crate::key::{Trailer, common_prefix_len, compare_versions, padded};
 use crate::read::source::Source;
-
-/// Bytes of a head.
-const HEAD_BYTES: usize = size_of::<u128>();
 
 /// Heads begin so many bytes before the first that differs: what all keys begin with gets shorter from time to time.
 const SLACK_BYTES: usize = 8;
@@ -155,13 +152,12 @@ impl<S: Cursor> MergeCursor<S> {
         if !a.valid() || !b.valid() {
             return (a.valid(), false);
         }
-        let keys = a.key().cmp(b.key());
-        let order = keys.then_with(|| b.trailer().cmp(&a.trailer()));
+        let (order, tied) = compare_versions(a.key(), a.trailer(), b.key(), b.trailer());
         let first = match self.direction {
             Direction::Forward => order == Ordering::Less,
             Direction::Backward => order == Ordering::Greater,
         };
-        (first, keys == Ordering::Equal)
+        (first, tied)
     }
 
     /// Whether any other source stands on a version of the winner's key: then it has lost a match to the winner.
@@ -224,8 +220,7 @@ impl<S: Cursor> MergeCursor<S> {
     /// Everybody to the current record or behind it, so that the winner stands on it again.
     #[cold]
     fn turn_forward(&mut self) -> Result<()> {
-        let trailer = self.remember();
-        let key = std::mem::take(&mut self.key);
+        let (key, trailer) = self.remember();
         let turned = self.seek(&key, trailer);
         self.key = key;
         turned
@@ -234,20 +229,18 @@ impl<S: Cursor> MergeCursor<S> {
     /// Everybody before the current record.
     #[cold]
     fn turn_backward(&mut self) -> Result<Option<Standing>> {
-        let trailer = self.remember();
-        let key = std::mem::take(&mut self.key);
+        let (key, trailer) = self.remember();
         let turned = self.seek_before(&key, trailer);
         self.key = key;
         turned.map(|()| self.standing)
     }
 
-    /// Copies the current position into the scratch, to seek the other sources to it.
-    fn remember(&mut self) -> Trailer {
+    /// The current position, copied into the scratch, which is the caller's to give back.
+    fn remember(&mut self) -> (Vec<u8>, Trailer) {
         let mut key = std::mem::take(&mut self.key);
         key.clear();
         key.extend_from_slice(self.key());
-        self.key = key;
-        self.trailer()
+        (key, self.trailer())
     }
 }
 
@@ -331,12 +324,7 @@ fn head_of<S: Cursor>(source: &S, skipped: &[u8], direction: Direction) -> Optio
         key = key.strip_prefix(skipped)?;
     }
     // Missing bytes count as zero: a key may have the head of a longer one, but not a greater one.
-    let mut bytes = [0; HEAD_BYTES];
-    match key.first_chunk() {
-        Some(first) => bytes = *first,
-        None => bytes[..key.len()].copy_from_slice(key),
-    }
-    let head = u128::from_be_bytes(bytes);
+    let head = u128::from_be_bytes(padded(key));
     Some(if direction == Direction::Forward { head } else { !head })
 }
 

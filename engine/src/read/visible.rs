@@ -272,19 +272,17 @@ impl VisibleCursor {
 
     #[inline(always)]
     fn next_unobserved(&mut self) -> Result<()> {
+        let left = std::mem::replace(&mut self.state, State::Invalid);
         // Mostly it is here.
-        if self.state == State::On {
-            self.state = State::Invalid;
+        if left == State::On {
             self.merge.next()?;
             return self.find_forward(true);
         }
-        match self.state {
-            State::Invalid | State::On => return Ok(()),
-            State::Before => {
-                self.state = State::Invalid;
-                self.merge.seek(&self.key, Trailer::NEWEST)?;
-            }
-            State::Behind => self.state = State::Invalid,
+        if left == State::Invalid {
+            return Ok(());
+        }
+        if left == State::Before {
+            self.merge.seek(&self.key, Trailer::NEWEST)?;
         }
         self.leave_key()?;
         self.find_forward(false)

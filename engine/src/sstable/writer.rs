@@ -21,7 +21,7 @@ use super::tombstones::encode_tombstones;
 use crate::error::{Error, Result};
 use crate::file_name::{FileName, FileNumber};
 use crate::index::FilterKeys;
-use crate::key::{Trailer, ValueKind, hash_key};
+use crate::key::{Trailer, ValueKind, compare_versions, hash_key};
 use crate::kinds::expiry::{self, Millis};
 use crate::manifest::KeyspaceDescriptor;
 use crate::options::Compression;
@@ -147,12 +147,11 @@ impl TableWriter {
     /// Adds a record. Records come in internal-key order.
     pub(crate) fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
         let first = self.meta.entries == 0;
-        let keys = self.last_key.as_slice().cmp(key);
-        let order = keys.then_with(|| trailer.cmp(&self.last_trailer));
+        let (order, same_key) = compare_versions(&self.last_key, self.last_trailer, key, trailer);
         if !first && order.is_ge() {
             return Err(Error::internal("records reach a table writer out of order"));
         }
-        let same_key = !first && keys.is_eq();
+        let same_key = !first && same_key;
         let mut with = self.block.extent_with(key, trailer, value);
         if self.block.must_end_before(&with, self.block_limit) {
             self.end_block()?;
