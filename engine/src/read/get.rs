@@ -64,25 +64,42 @@ pub(crate) fn lookup_hashed<'v>(
 ) -> Result<Option<Found<'v>>> {
     #[cfg(feature = "planted-slowdown")]
     planted_slowdown();
+    match lookup_in_memtables(view, key, hash, snapshot)? {
+        Some(verdict) => Ok(verdict),
+        None => lookup_in_tables(view, key, hash, snapshot),
+    }
+}
+
+/// What a reader sees of a key, once a source has decided it.
+pub(super) type Verdict<'v> = Option<Found<'v>>;
+
+/// `None` if the tables decide.
+#[inline]
+pub(super) fn lookup_in_memtables<'v>(
+    view: &'v View,
+    key: &[u8],
+    hash: u64,
+    snapshot: Sequence,
+) -> Result<Option<Verdict<'v>>> {
     for memtable in view.memtables() {
         let tombstone = memtable.newest_covering(key, snapshot);
         match memtable.get(key, hash, snapshot) {
             Some((trailer, span)) => {
                 if !is_live(trailer, tombstone) {
-                    return Ok(None);
+                    return Ok(Some(None));
                 }
                 let found = Found::Memtable(memtable, span);
                 return if is_plain(trailer) {
-                    Ok(Some(found))
+                    Ok(Some(Some(found)))
                 } else {
-                    understand(view, key, snapshot, (trailer, found))
+                    understand(view, key, snapshot, (trailer, found)).map(Some)
                 };
             }
-            None if tombstone.is_some() => return Ok(None),
+            None if tombstone.is_some() => return Ok(Some(None)),
             None => {}
         }
     }
-    lookup_in_tables(view, key, hash, snapshot)
+    Ok(None)
 }
 
 /// About a twentieth of a point read's instructions, for nothing: see the feature in `Cargo.toml`.
@@ -119,56 +136,49 @@ fn lookup_in_tables<'v>(
         // Most keys are in the last, where most data is: searching its index takes as long as waiting for the filters.
         let block = last.table.find_block(key)?;
         for handle in batch.into_iter().flatten() {
-            let block = Arc::ptr_eq(handle, last).then_some(block);
-            match lookup_in_table(handle, block, key, hash, snapshot)? {
-                Answer::Value(value) => return Ok(Some(Found::Table(handle, value))),
-                Answer::Special(trailer, value) => {
-                    let found = Found::Table(handle, value);
-                    return understand(view, key, snapshot, (trailer, found));
-                }
-                Answer::Deleted => return Ok(None),
-                Answer::Unknown => {}
+            let begin = if !handle.table.may_contain(key, hash) {
+                None
+            } else if Arc::ptr_eq(handle, last) {
+                Some(block)
+            } else {
+                Some(handle.table.find_block(key)?)
+            };
+            let verdict = lookup_in_table(view, (handle, begin), (key, hash), snapshot)?;
+            if let Some(verdict) = verdict {
+                return Ok(verdict);
             }
         }
     }
 }
 
-/// What one table says about a key.
-enum Answer {
-    Value(TableValue),
-    /// Something that is more than a value.
-    Special(Trailer, TableValue),
-    Deleted,
-    Unknown,
-}
-
-/// `block`: where in the table the key would be, if that is known.
-fn lookup_in_table(
-    handle: &TableHandle,
-    block: Option<usize>,
-    key: &[u8],
-    hash: u64,
+/// What one table says about a key, where the search in it begins at a block; at none if its filter has said no.
+#[inline]
+pub(super) fn lookup_in_table<'v>(
+    view: &'v View,
+    (handle, begin): (&'v Arc<TableHandle>, Option<usize>),
+    (key, hash): (&[u8], u64),
     snapshot: Sequence,
-) -> Result<Answer> {
+) -> Result<Option<Verdict<'v>>> {
     let table = &handle.table;
     let tombstone = if handle.meta.range_tombstones == 0 {
         None
     } else {
         table.range_tombstones().newest_covering(key, snapshot)
     };
-    if table.may_contain(key, hash) {
-        let block = block.map_or_else(|| table.find_block(key), Ok)?;
-        if let Some((trailer, value)) = table.get_from(block, key, hash, snapshot)? {
-            return Ok(if !is_live(trailer, tombstone) {
-                Answer::Deleted
-            } else if is_plain(trailer) {
-                Answer::Value(value)
-            } else {
-                Answer::Special(trailer, value)
-            });
+    if let Some(block) = begin
+        && let Some((trailer, value)) = table.get_from(block, key, hash, snapshot)?
+    {
+        if !is_live(trailer, tombstone) {
+            return Ok(Some(None));
         }
+        let found = Found::Table(handle, value);
+        return if is_plain(trailer) {
+            Ok(Some(Some(found)))
+        } else {
+            understand(view, key, snapshot, (trailer, found)).map(Some)
+        };
     }
-    Ok(if tombstone.is_some() { Answer::Deleted } else { Answer::Unknown })
+    Ok(tombstone.map(|_| None))
 }
 
 /// Whether a version is something else than a delete, given the newest range tombstone of its own source that covers it.

@@ -273,10 +273,9 @@ impl Table {
         self.index.prefetch(&self.map, key);
     }
 
-    /// Starts bringing in the block that a [`get`](Self::get) of `key` will search: from the medium, if it was never read or may have
+    /// Starts bringing in the block that a [`get_from`](Self::get_from) `index` will search: from the medium, if it was never read or may have
     /// left the memory, and its arrays from there if it was read before.
-    pub(crate) fn prefetch_block(&self, key: &[u8], hash: u64) -> Option<BlockHint> {
-        let index = self.index.find(&self.map, key)?;
+    pub(crate) fn prefetch_block(&self, index: usize, hash: u64) -> Option<BlockHint> {
         let place = self.index.place(&self.map, index)?;
         if place.codec != Codec::None {
             if !self.env.cache.contains(self.identity.number, place.offset) {
