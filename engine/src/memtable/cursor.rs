@@ -1,6 +1,6 @@
 //! Walking a memtable in key order, while others go on inserting.
 //!
-//! Guarantees: the cursor keeps its memtable alive; records inserted after a move may or may not be
+//! Guarantees: the cursor keeps its memtable alive; records inserted after a seek may or may not be
 //! met by later moves, and every record that was there before is met. No move fails.
 
 #![forbid(unsafe_code)]
@@ -18,11 +18,19 @@ pub(crate) struct MemtableCursor {
     memtable: Arc<Memtable>,
     position: Option<Position>,
     repeats: bool,
+    /// Some records right before this one, in order, for the next moves backward. None are known if it is empty.
+    stride: Vec<Position>,
 }
 
 impl MemtableCursor {
     pub(super) fn new(memtable: Arc<Memtable>) -> Self {
-        Self { memtable, position: None, repeats: false }
+        Self { memtable, position: None, repeats: false, stride: Vec::new() }
+    }
+
+    #[inline]
+    fn go_to(&mut self, position: Option<Position>) {
+        self.position = position;
+        self.stride.clear();
     }
 
     #[inline]
@@ -39,22 +47,22 @@ impl Cursor for MemtableCursor {
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.position = self.memtable.list.first();
+        self.go_to(self.memtable.list.first());
         Ok(())
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.position = self.memtable.list.last();
+        self.go_to(self.memtable.list.last());
         Ok(())
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
-        self.position = self.memtable.list.seek(key, trailer);
+        self.go_to(self.memtable.list.seek(key, trailer));
         Ok(())
     }
 
     fn seek_before(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
-        self.position = self.memtable.list.seek_before(key, trailer);
+        self.go_to(self.memtable.list.seek_before(key, trailer));
         Ok(())
     }
 
@@ -65,7 +73,7 @@ impl Cursor for MemtableCursor {
         let next = list.next(position);
         self.repeats =
             next.is_some_and(|next| list.entry(next).key() == list.entry(position).key());
-        self.position = next;
+        self.go_to(next);
         Ok(self.standing())
     }
 
@@ -76,11 +84,11 @@ impl Cursor for MemtableCursor {
     }
 
     fn prev(&mut self) -> Result<Option<Standing>> {
-        // Nodes have no way back, and the record before may be newer than the last look: search for
-        // it.
-        let entry = self.entry();
-        let position = self.memtable.list.seek_before(entry.key(), entry.trailer());
-        self.position = position;
+        let position = self.position.expect("only called while the cursor is valid");
+        if self.stride.is_empty() {
+            self.memtable.list.records_before(position, &mut self.stride);
+        }
+        self.position = self.stride.pop();
         Ok(self.standing())
     }
 

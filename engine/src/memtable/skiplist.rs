@@ -68,6 +68,12 @@ const FENCE_LEVEL: usize = if cfg!(loom) { 1 } else { 4 };
 /// top: since they were made, the list has grown too much at this place.
 const FENCE_MOVES_MAX: usize = 6;
 
+/// Who goes backward gets the records between two nodes of this level with one search.
+const STRIDE_LEVEL: usize = if cfg!(loom) { 1 } else { 3 };
+
+/// Most records of a stride.
+const STRIDE_MAX: usize = 32;
+
 /// One node in `1 << RARITY_LOG2` of a level is linked at the next level too.
 const RARITY_LOG2: u32 = 1;
 
@@ -330,6 +336,23 @@ impl SkipList {
         self.position(self.search(Target { key, trailer }).before)
     }
 
+    /// Replaces `stride` by some records right before `position`, in order: none only if that is the first. Nodes have no way back, so
+    /// one at a time would take a search each.
+    pub(crate) fn records_before(&self, position: Position, stride: &mut Vec<Position>) {
+        stride.clear();
+        let entry = self.entry(position);
+        let target = Target { key: entry.key(), trailer: entry.trailer() };
+        let mut at = self.search_down_to(target, STRIDE_LEVEL).before;
+        while at != position.address && at != Address::NULL {
+            // The nearest are those that are wanted.
+            if stride.len() == STRIDE_MAX {
+                stride.clear();
+            }
+            stride.extend(self.position(at));
+            at = link::address(self.node(at).follow(0));
+        }
+    }
+
     /// The first record.
     pub(crate) fn first(&self) -> Option<Position> {
         self.position(link::address(self.node(self.start).follow(0)))
@@ -377,11 +400,17 @@ impl SkipList {
     /// The gap of level 0 in which the target belongs.
     #[inline(always)]
     fn search(&self, target: Target<'_>) -> Gap {
+        self.search_down_to(target, 0)
+    }
+
+    /// The gap of a level in which the target belongs. The level is not above that of the fences.
+    #[inline(always)]
+    fn search_down_to(&self, target: Target<'_>, lowest: usize) -> Gap {
         let (mut gap, height) = match self.fenced_gap(target) {
             Some(gap) => (gap, FENCE_LEVEL),
             None => (self.widest_gap(), self.height.load(Ordering::Relaxed)),
         };
-        for level in (0..height).rev() {
+        for level in (lowest..height).rev() {
             gap = self.walk(target, level, gap);
         }
         gap

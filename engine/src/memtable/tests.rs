@@ -151,6 +151,33 @@ fn a_cursor_moves_as_one_over_a_sorted_map_does() {
 }
 
 #[test]
+fn a_cursor_turns_round_anywhere() {
+    let mut random = Random::from_environment();
+    let (count, steps) = if cfg!(miri) { (60, 120) } else { (3_000, 20_000) };
+    let memtable = Arc::new(Memtable::new(0).unwrap());
+    let model: Vec<_> = fill(&memtable, &mut random, count).into_iter().collect();
+    let mut cursor = memtable.cursor();
+    let (mut at, mut back) = (model.len(), true);
+    for _ in 0..steps {
+        // Long ways in one direction, and many short ones.
+        if random.below(if back { 40 } else { 10 }) == 0 {
+            back = !back;
+        }
+        if at == model.len() {
+            at = random.below(model.len() as u64) as usize;
+            cursor.seek(&model[at].0.0, Trailer(u64::MAX - model[at].0.1)).unwrap();
+        } else if back {
+            cursor.prev().unwrap();
+            at = at.checked_sub(1).unwrap_or(model.len());
+        } else {
+            cursor.next().unwrap();
+            at += 1;
+        }
+        assert_at(&cursor, model.get(at).map(|(key, value)| (key, value)));
+    }
+}
+
+#[test]
 fn the_next_memtable_is_made_when_one_is_half_full() {
     let maker = MemtableMaker::new(64 << 10);
     let memtable = maker.make().unwrap();
