@@ -92,6 +92,12 @@ impl Work {
         self == Self::Load || self.workload().is_some_and(Workload::writes)
     }
 
+    /// Whether writes come at a rate, so that a pause of the machine delays them.
+    #[must_use]
+    pub fn is_paced(self) -> bool {
+        matches!(self, Self::Paced(..) | Self::AtRate(..))
+    }
+
     /// Durability of its writes.
     #[must_use]
     pub fn durability(self) -> Durability {

@@ -20,6 +20,7 @@ pub mod build_time;
 pub mod cli;
 pub mod experiment;
 pub mod gate;
+pub mod pauses;
 pub mod plot;
 pub mod report;
 pub mod session;

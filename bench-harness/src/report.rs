@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use rustlite_ycsb::machine::Machine;
 use serde::Serialize;
 
+use crate::pauses::Pauses;
 use crate::session::{Measured, Settings};
 use crate::statistics::Median;
 use crate::target::{Comparison, FloorLine, Line, Metric, OURS, floor_lines, lines};
@@ -41,6 +42,7 @@ impl<'a> Report<'a> {
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         machine(&mut text, &self.measured.machine);
+        pauses(&mut text, self.measured.pauses);
         settings(&mut text, &self.measured.settings);
         self.targets(&mut text);
         self.floor(&mut text);
@@ -180,6 +182,15 @@ fn machine(text: &mut String, machine: &Machine) {
         machine.journal.unwrap_or("journal unknown"),
         machine.device_write_cache.as_deref().unwrap_or("unknown"),
         machine.durable_overwrite_us.map_or_else(unknown, |us| format!("{us:.0} us")),
+    );
+}
+
+fn pauses(text: &mut String, pauses: Option<Pauses>) {
+    let Some(Pauses { seconds, alone_us, beside_writer_us }) = pauses else { return };
+    let _ = writeln!(
+        text,
+        "Without any engine, a thread that only reads the clock for {seconds:.0} s is kept waiting for up to {alone_us:.0} us, and for up to \
+         {beside_writer_us:.0} us beside one that\nwrites and syncs files.\n",
     );
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustlite_ycsb::adapters::Engine;
 use rustlite_ycsb::compare::rotated;
@@ -22,6 +23,7 @@ use rustlite_ycsb::worker;
 use serde::Serialize;
 
 use crate::experiment::{Data, EXPERIMENTS, Experiment, Work};
+use crate::pauses::Pauses;
 use crate::target::OURS;
 
 /// Size of YCSB's records.
@@ -96,11 +98,16 @@ pub struct Sample {
     pub outcome: StepOutcome,
 }
 
+/// How long each look at the machine's own pauses takes: as long as a paced run of a second.
+const PAUSES_TIME: Duration = Duration::from_secs(3);
+
 /// Everything that was measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measured {
     /// Where.
     pub machine: Machine,
+    /// What a paced writer waits for there without an engine, if one was measured.
+    pub pauses: Option<Pauses>,
     /// How.
     pub settings: Settings,
     /// In the order of time.
@@ -134,6 +141,8 @@ pub fn measure(
     progress.begin("looking at the machine", None);
     // First, while the device is idle.
     let machine = Machine::describe(directory.path());
+    let any_paced = settings.experiments.iter().any(|experiment| experiment.work.is_paced());
+    let pauses = any_paced.then(|| Pauses::measure(directory.path(), PAUSES_TIME)).flatten();
     let mut session = Session {
         settings,
         directory,
@@ -151,7 +160,7 @@ pub fn measure(
         }
     }
     let Session { samples, refusals, .. } = session;
-    Ok(Measured { machine, settings: settings.clone(), samples, refusals })
+    Ok(Measured { machine, pauses, settings: settings.clone(), samples, refusals })
 }
 
 impl Session<'_> {
