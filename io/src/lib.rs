@@ -14,6 +14,7 @@ mod clock;
 mod error;
 mod file_system;
 mod mapping;
+pub mod processor;
 mod real;
 mod sim;
 

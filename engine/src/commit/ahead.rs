@@ -7,9 +7,11 @@
 //!
 //! Only the newest note of each sort counts, because later ones ask for more of the same.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustlite_io::LogSegment;
+use rustlite_io::processor::{self, Aside};
 
 use crate::memtable::{Memtable, MemtableMaker};
 
@@ -18,6 +20,8 @@ use crate::memtable::{Memtable, MemtableMaker};
 pub(crate) struct Ahead {
     notes: Mutex<Notes>,
     left: Condvar,
+    /// The processor of the commit that left the last note. Relaxed: a hint.
+    asker: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -31,12 +35,14 @@ struct Notes {
 impl Ahead {
     /// Asks for [`MemtableMaker::upkeep`].
     pub(super) fn ask_for_upkeep(&self, memtable: &Arc<Memtable>) {
+        self.asker.store(processor::current(), Ordering::Relaxed);
         self.lock().memtable = Some(Arc::clone(memtable));
         self.left.notify_one();
     }
 
     /// Asks for the pages of the log behind `offset`.
     pub(super) fn ask_for_pages(&self, segment: Arc<dyn LogSegment>, offset: u64) {
+        self.asker.store(processor::current(), Ordering::Relaxed);
         let replaced = self.lock().segment.replace((segment, offset));
         self.left.notify_one();
         // Outside of the lock: it may be the last one, and unmap a file.
@@ -45,14 +51,17 @@ impl Ahead {
 
     /// Does what it is asked for until [`stop`](Self::stop) is called.
     pub(super) fn run(&self, memtables: &MemtableMaker) {
+        let aside = Aside::of_this_thread();
         let mut notes = self.lock();
         while !notes.stopped {
             if let Some((segment, offset)) = notes.segment.take() {
                 drop(notes);
+                aside.leave(self.asker.load(Ordering::Relaxed));
                 segment.prepare_stores(offset);
                 drop(segment);
             } else if let Some(memtable) = notes.memtable.take() {
                 drop(notes);
+                aside.leave(self.asker.load(Ordering::Relaxed));
                 memtables.upkeep(&memtable);
                 drop(memtable);
             } else {

@@ -14,6 +14,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustlite_io::processor::Aside;
+
 use crate::commit::stall::Pressure;
 use crate::compaction::flush::write_tables;
 use crate::compaction::job::{self, JobContext};
@@ -115,12 +117,13 @@ pub(crate) fn start_thread(
 /// Keeps a log segment ready, and syncs the log where the durability asks for it.
 fn log_loop(core: &Core) {
     let Some(pool) = &core.pool else { return };
+    let aside = Aside::of_this_thread();
     let patience = match core.options.durability {
         Durability::Periodic(interval) => interval,
         _ => IDLE,
     };
     while !core.signals.is_stopping() {
-        if let Err(error) = pool.prepare_ahead(patience) {
+        if let Err(error) = pool.prepare_ahead(patience, &aside) {
             // A commit that needs the segment will try again and report it.
             tracing::warn!(%error, "no log segment could be prepared");
             core.signals.wait(core.signals.generation(), RETRY);

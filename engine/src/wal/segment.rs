@@ -18,10 +18,11 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustlite_io::processor::{self, Aside};
 use rustlite_io::{AlignedBuffer, FileSystem, LogDevice, LogLane, LogSegment};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -155,6 +156,8 @@ pub(crate) struct SegmentPool {
     registry: Arc<dyn SegmentRegistry>,
     /// Relaxed: for speed only.
     mostly_stores: AtomicBool,
+    /// The processor of the commit that took the last segment. Relaxed: a hint.
+    taker: AtomicUsize,
     state: Mutex<State>,
     /// Signalled when a segment was taken, when one became ready, and at close.
     changed: Condvar,
@@ -208,6 +211,7 @@ impl SegmentPool {
             spares_max: (config.log_bytes_max / config.segment_bytes) as usize,
             registry: config.registry,
             mostly_stores: AtomicBool::new(config.mostly_stores),
+            taker: AtomicUsize::new(usize::MAX),
             state: Mutex::new(State {
                 ready: VecDeque::new(),
                 unused: Vec::new(),
@@ -249,6 +253,7 @@ impl SegmentPool {
             // The order of the numbers must be that of the log: one that is too small cannot be left for later.
             while let Some(segment) = state.ready.pop_front() {
                 if segment.capacity() >= stream_bytes {
+                    self.taker.store(processor::current(), Ordering::Relaxed);
                     self.changed.notify_all();
                     return Ok(segment);
                 }
@@ -265,8 +270,9 @@ impl SegmentPool {
         }
     }
 
-    /// Makes one segment ready if none is, else waits up to `patience` for one to be taken. For a background thread.
-    pub(crate) fn prepare_ahead(&self, patience: Duration) -> Result<()> {
+    /// Makes one segment ready if none is, else waits up to `patience` for one to be taken. For a background thread, which then leaves the processor of
+    /// who took it.
+    pub(crate) fn prepare_ahead(&self, patience: Duration, aside: &Aside) -> Result<()> {
         let mut state = self.lock();
         if !state.ready.is_empty() && !state.closed {
             state = self.wait(state, patience);
@@ -275,7 +281,9 @@ impl SegmentPool {
             return Ok(());
         }
         let Some(lane) = state.lane.take() else { return Ok(()) };
-        let (mut state, result) = self.prepare(state, lane, 0);
+        drop(state);
+        aside.leave(self.taker.load(Ordering::Relaxed));
+        let (mut state, result) = self.prepare(self.lock(), lane, 0);
         state.ready.push_back(result?);
         Ok(())
     }
