@@ -587,7 +587,7 @@ impl Handle {
             let _ = thread.join();
         }
         // What the last compaction has replaced: the threads were the last to hold it.
-        core.views.collect();
+        core.views.collect_last();
         if let Err(error) = core.versions.remove_obsolete() {
             tracing::warn!(%error, "an unneeded table stays until the next open");
         }

@@ -99,6 +99,9 @@ impl std::fmt::Debug for View {
     }
 }
 
+/// How often the last collection tries again: some milliseconds, and longer where others want the processor.
+const LAST_ROUNDS: u32 = 2000;
+
 /// The current view.
 pub(crate) struct ViewCell {
     current: Atomic<Arc<View>>,
@@ -153,6 +156,22 @@ impl ViewCell {
             replaced.extract_if(.., |view| Arc::strong_count(view) == 1).collect()
         };
         drop(unused);
+    }
+
+    /// As [`collect`](Self::collect), when nobody will call that again: waits for readers that are in the middle of a look, and for those of other
+    /// databases, too, because all share their epochs. Not for who keeps a view.
+    pub(crate) fn collect_last(&self) {
+        for _ in 0..LAST_ROUNDS {
+            self.collect();
+            let held_by_epochs = {
+                let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+                replaced.iter().any(|view| Arc::strong_count(view) == 2)
+            };
+            if !held_by_epochs {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Helps the epochs along, so that the references of the cell to replaced views go away even if no reader comes by.

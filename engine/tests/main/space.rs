@@ -87,6 +87,15 @@ fn closing_leaves_no_file_behind_that_a_compaction_has_replaced() {
     overwrite(&db, 4);
     db.wait_for_compactions().unwrap();
     let tables = db.stats().unwrap().levels.iter().map(|level| level.tables).sum::<usize>();
+    // A reader of whatever database, who is about to finish.
+    let (pinned, is_pinned) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let _guard = crossbeam_epoch::pin();
+        pinned.send(()).unwrap();
+        std::thread::yield_now();
+    });
+    is_pinned.recv().unwrap();
     db.close().unwrap();
+    reader.join().unwrap();
     assert_eq!(Files::of(&sim).names("", ".sst").len(), tables);
 }
