@@ -14,6 +14,7 @@ mod clock;
 mod error;
 mod file_system;
 mod mapping;
+#[allow(unsafe_code, reason = "asks for the number of the processor")]
 pub mod processor;
 mod real;
 mod sim;

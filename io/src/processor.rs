@@ -5,15 +5,18 @@
 //! need not do it keeps that commit waiting after all, for as long as the work takes. So who gets such work leaves the processor
 //! that it was asked from.
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// With more processors than these there is mostly an idle one that the system finds by itself.
 const FEW: u32 = 4;
 
-/// The processor that the calling thread runs on at the moment.
+/// The processor that the calling thread runs on at the moment; one that there is not where the system does not say.
 #[must_use]
 pub fn current() -> usize {
-    sched_getcpu()
+    // Not rustix's, which looks for the kernel's shared object itself and crashes under valgrind.
+    // SAFETY: it takes and gives plain numbers.
+    let number = unsafe { libc::sched_getcpu() };
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// Lets a background thread step aside.
@@ -31,8 +34,8 @@ impl Aside {
         Self { allowed: allowed.filter(|allowed| (2..=FEW).contains(&allowed.count())) }
     }
 
-    /// Has the calling thread, which must be the one that this was made for, leave a processor if it is there, and not come back until it leaves another one. Where the system
-    /// refuses that, things stay as they are.
+    /// Has the calling thread, which must be the one that this was made for, leave a processor if it is there, and not come back
+    /// until it leaves another one. Where the system refuses that, things stay as they are.
     pub fn leave(&self, processor: usize) {
         let Some(allowed) = &self.allowed else { return };
         if processor >= CpuSet::MAX_CPU || !allowed.is_set(processor) || current() != processor {
